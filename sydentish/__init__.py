@@ -1,0 +1,1 @@
+"""Sydentish: an identity server for Matrix."""

@@ -1,0 +1,1 @@
+"""The rules: pure functions and values, without Twisted, SQL, clock, randomness or files."""

@@ -1,0 +1,87 @@
+import inspect
+
+import pytest
+
+from sydentish.domain import errors
+from sydentish.domain.errors import (
+    Busy,
+    IdentityError,
+    InvalidParam,
+    InvalidPepper,
+    MethodNotAllowed,
+    NoValidSession,
+    SessionExpired,
+    UnbindProofFailed,
+)
+
+CLASSES = [
+    each
+    for _, each in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(each, IdentityError) and each is not IdentityError
+]
+# What they need besides a message.
+ARGUMENTS = {
+    InvalidParam: ("email", "must be a string"),
+    MethodNotAllowed: ("GET is not allowed here", ("POST",)),
+    UnbindProofFailed: (SessionExpired("This session has expired"),),
+    InvalidPepper: ("sha256", "matrixrocks"),
+}
+
+
+def make(each):
+    return each(*ARGUMENTS.get(each, ("What went wrong",)))
+
+
+def test_there_are_errors():
+    assert len(CLASSES) > 20
+
+
+@pytest.mark.parametrize("each", CLASSES)
+def test_every_error_says_what_it_means(each):
+    own = each.__dict__.get("__doc__")
+    assert own
+    assert own.strip().endswith("."), "a sentence"
+
+
+@pytest.mark.parametrize("each", CLASSES)
+def test_every_error_is_made_with_a_message_for_people(each):
+    error = make(each)
+    assert error.message
+    assert str(error) == error.message
+    assert error.args == (error.message,)
+
+
+@pytest.mark.parametrize("each", CLASSES)
+def test_every_error_can_be_caught_as_the_root_and_is_no_other_error(each):
+    assert each.__bases__ == (IdentityError,), "the table of statuses looks at the exact class"
+    with pytest.raises(IdentityError) as caught:
+        raise make(each)
+    assert type(caught.value) is each
+
+
+def test_an_invalid_parameter_is_named_before_its_problem():
+    error = InvalidParam("send_attempt", "must be a whole number")
+    assert (error.name, error.problem) == ("send_attempt", "must be a whole number")
+    assert error.message == "send_attempt: must be a whole number"
+
+
+def test_a_refused_pepper_carries_what_the_client_needs_and_says_how_to_go_on():
+    error = InvalidPepper("sha256", "matrixrocks")
+    assert (error.algorithm, error.lookup_pepper) == ("sha256", "matrixrocks")
+    assert "hash_details" in error.message
+
+
+def test_a_refused_method_knows_the_allowed_ones():
+    assert MethodNotAllowed("GET is not allowed here", ("POST", "OPTIONS")).allowed == ("POST", "OPTIONS")
+
+
+def test_being_busy_is_over_in_a_second_unless_said_otherwise():
+    assert Busy("The database is busy").retry_after_ms == 1000
+    assert Busy("The database is busy", 2500).retry_after_ms == 2500
+
+
+def test_a_failed_proof_keeps_its_cause_and_speaks_with_its_words():
+    cause = NoValidSession("No valid session")
+    error = UnbindProofFailed(cause)
+    assert error.cause is cause
+    assert error.message == cause.message
