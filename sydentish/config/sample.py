@@ -1,0 +1,69 @@
+"""The text of `sydentish.conf.sample`, made from the declarations.
+
+To write it anew: `python -c 'from sydentish.config import sample; print(sample(), end="")'`.
+"""
+
+import textwrap
+from string import Template
+
+from sydentish.config.declare import Declaration
+from sydentish.config.model import options, sections
+
+_WIDTH = 100
+_EXAMPLE = {"data_dir": "/var/lib/sydentish", "host": "example.org"}
+
+_HEAD = """\
+# The configuration of Sydentish: every option, its default, and what it is for.
+#
+# Only server_name and public_base_url must be set. A line such as #key = value shows the default; take
+# the # away to change it. `sydentish check-config -c FILE` tells all that is wrong with a file.
+#
+# The form: [section], key = value, and whole lines that begin with # or ; as comments. A value goes on
+# in indented lines. A list has its items on lines of their own or separated by commas, unless its
+# sentence says otherwise. Durations are written 500ms, 30s, 5m, 24h or 14d, sizes 65536, 64K or 4M.
+# A relative path counts from the working directory.
+#
+# An environment variable SYDENTISH_<SECTION>__<KEY>, such as SYDENTISH_EMAIL__SMTP_HOST, replaces the
+# option in the file; policies stand in the file only.
+"""
+
+_POLICY = """\
+
+# What people must accept before they may use the server: a section for each policy, with an ID of your
+# own. Each language has a name and the URL of the text; accepting one language accepts the policy. With
+# a new version, everybody is asked again.
+#[policy terms]
+#version = 1.0
+#en.name = Terms of Service
+#en.url = https://example.org/terms-1.0-en.html
+#de.name = Nutzungsbedingungen
+#de.url = https://example.org/terms-1.0-de.html
+"""
+
+
+def sample() -> str:
+    """The whole text: a head, every section with every option, and a policy as an example."""
+    parts = [_HEAD]
+    for section, section_type in sections():
+        about = (section_type.__doc__ or "").partition(": ")[2].splitlines()[0]
+        parts.append(f"\n\n[{section}]\n{_comment(about[:1].upper() + about[1:])}")
+        parts.extend(_option(key, declaration) for owner, key, declaration in options() if owner == section)
+    return "".join([*parts, "\n", _POLICY])
+
+
+def _option(key: str, declaration: Declaration) -> str:
+    mark = "" if declaration.mandatory else "#"
+    default = Template(declaration.default).substitute(_EXAMPLE)
+    line = f"{mark}{key} = {default}".rstrip()
+    if len(line) > _WIDTH:
+        indent = f"{mark}    "
+        rest = textwrap.fill(default, _WIDTH, initial_indent=indent, subsequent_indent=indent)
+        line = f"{mark}{key} =\n{rest}"
+    return f"\n{_comment(declaration.about)}{line}\n"
+
+
+def _comment(text: str) -> str:
+    return (
+        textwrap.fill(text, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False)
+        + "\n"
+    )

@@ -1,0 +1,285 @@
+"""Parsers of names and places, and the addresses that are blocked at first."""
+
+import ipaddress
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.testing import MemoryReactor
+
+from sydentish.config import network
+from sydentish.config.sections import Homeservers
+
+
+def refused(parser, text):
+    with pytest.raises(ValueError, match="must ") as caught:
+        parser(text)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [("Example.ORG", "example.org"), ("localhost:8448", "localhost:8448"), ("[::0:1]:80", "[::1]:80")],
+)
+def test_server_names(text, canonical):
+    assert network.server_name(text) == canonical
+
+
+@pytest.mark.parametrize("text", ["", "https://example.org", "example.org/", "a b", "example.org:0", "::1"])
+def test_no_server_names(text):
+    assert refused(network.server_name, text).startswith("must be a server name such as example.org: ")
+
+
+def test_server_patterns():
+    assert network.server_pattern("*.Example.org") == "*.example.org"
+    assert network.server_pattern("example.org:8448") == "example.org:8448"
+    for text in ("*", "*.", "a.*.b", "*example.org", "**.example.org"):
+        refused(network.server_pattern, text)
+
+
+@pytest.mark.parametrize("text", ["localhost", "mail_relay", "mx.example.org", "192.0.2.1", "2001:db8::1"])
+def test_hosts(text):
+    assert network.host(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "a b", "host:25", "[::1]", "-x", "ö.example"])
+def test_no_hosts(text):
+    refused(network.host, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("https://ID.example.org", "https://id.example.org"),
+        ("https://id.example.org/", "https://id.example.org"),
+        ("HTTP://localhost:8090/", "http://localhost:8090"),
+        ("https://example.org/Id/x//", "https://example.org/Id/x"),
+        ("https://[::1]:443/a%20b", "https://[::1]:443/a%20b"),
+    ],
+)
+def test_base_urls(text, canonical):
+    assert network.base_url(text) == canonical
+    assert network.base_url(canonical) == canonical
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "id.example.org",
+        "//id.example.org",
+        "ftp://id.example.org",
+        "https://",
+        "https:///path",
+        "https://u@id.example.org",
+        "https://u:p@id.example.org",
+        "https://id.example.org?",
+        "https://id.example.org/#",
+        "https://id.example.org/?a=b",
+        "https://id.example.org/a b",
+        "https://id.example.org/%zz",
+        "https://id.example.org\\@evil.example",
+        "https://id.example.org:99999",
+        "https://id.ex\nample.org",
+        "https://[::1",
+        "https://ö.example",
+    ],
+)
+def test_no_base_urls(text):
+    refused(network.base_url, text)
+
+
+def test_page_urls():
+    url = "https://example.org/terms?lang=en#top"
+    assert network.page_url(url) == url
+    for text in ("javascript:alert(1)", "https://u:p@example.org/", "/terms", "https://example.org/a b"):
+        refused(network.page_url, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("*", "*"),
+        ("https://App.example.org/", "https://app.example.org"),
+        ("https://app.example.org:443", "https://app.example.org"),
+        ("http://app.example.org:443", "http://app.example.org:443"),
+        ("http://localhost:80", "http://localhost"),
+        ("https://[::1]:443", "https://[::1]"),
+        ("https://[::1]:8443", "https://[::1]:8443"),
+    ],
+)
+def test_origins(text, canonical):
+    assert network.origin(text) == canonical
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "app.example.org",
+        "https://app.example.org/x",
+        "https://a@app.example.org",
+        "https://*.example.org",
+        "**",
+    ],
+)
+def test_no_origins(text):
+    refused(network.origin, text)
+
+
+def test_networks():
+    assert network.network("10.0.0.0/8") == ipaddress.ip_network("10.0.0.0/8")
+    assert network.network("fd00::1") == ipaddress.ip_network("fd00::1/128")
+    for text in ("", "10.0.0.1/8", "10.0.0.0/33", "example.org", "10.*"):
+        refused(network.network, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        ("192.0.2.1", ("192.0.2.1", 53)),
+        ("192.0.2.1:5353", ("192.0.2.1", 5353)),
+        ("2001:db8::1", ("2001:db8::1", 53)),
+        ("[2001:db8::1]", ("2001:db8::1", 53)),
+        ("[2001:db8::1]:5353", ("2001:db8::1", 5353)),
+    ],
+)
+def test_dns_servers(text, server):
+    assert network.dns_server(text) == server
+
+
+@pytest.mark.parametrize("text", ["", "dns.example.org", "192.0.2.1:0", "192.0.2.1:x", "192.0.2.256"])
+def test_no_dns_servers(text):
+    refused(network.dns_server, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tcp:8090",
+        "tcp:0:interface=127.0.0.1",
+        "tcp:port=8090:backlog=100",
+        "tcp:8090:127.0.0.1:50",
+        r"tcp6:8090:interface=\:\:1",
+        "unix:/run/sydentish/http.sock:mode=660",
+        r"unix:/run/a\:b,c.sock",
+    ],
+)
+def test_listeners_are_those_of_twisted(text):
+    assert network.listener(text) == text
+    serverFromString(MemoryReactor(), text)
+
+
+@pytest.mark.parametrize("text", ["ssl:443:privateKey=/k.pem:certKey=/c.pem", "systemd:domain=INET:index=0"])
+def test_listeners_of_other_kinds(text):
+    assert network.listener(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must begin with one of tcp"),
+        ("8090", "must begin with one of tcp"),
+        ("udp:53", "must begin with one of tcp"),
+        ("tcp:8090\\", "must begin with one of tcp"),
+        ("tcp", "must have arguments out of port, interface, backlog"),
+        ("tcp:8090:interace=127.0.0.1", "must have arguments out of port, interface, backlog"),
+        ("tcp6:8090:interface=::1", "must have arguments out of"),
+        ("tcp::", "must have arguments out of"),
+        ("tcp:1:port=2", "must have arguments out of"),
+        ("tcp:1:a:2:3", "must have arguments out of"),
+        ("tcp:interface=127.0.0.1", "must have a port from 0 to 65535"),
+        ("tcp:65536", "must have a port from 0 to 65535"),
+        ("tcp:http", "must have a port from 0 to 65535"),
+        ("ssl:privateKey=/k.pem", "must have a port from 0 to 65535"),
+        ("unix:mode=660", "must have the path of a socket"),
+    ],
+)
+def test_no_listeners(text, message):
+    assert message in refused(network.listener, text)
+
+
+def addresses():
+    notable = [net for text in ("::/3", "2000::/3", "2001::/16") for net in [ipaddress.ip_network(text)]]
+    return st.ip_addresses() | st.one_of([st.ip_addresses(network=net) for net in notable])
+
+
+def blocked(address):
+    networks = Homeservers().blocked_addresses
+    return any(address in net for net in networks)
+
+
+@given(addresses())
+def test_every_address_that_is_not_global_is_blocked(address):
+    odd = (
+        not address.is_global
+        or address.is_private
+        or address.is_loopback
+        or address.is_link_local
+        or address.is_multicast
+        or address.is_reserved
+        or address.is_unspecified
+    )
+    if odd:
+        assert blocked(address)
+
+
+@pytest.mark.parametrize(
+    "text", ["1.1.1.1", "8.8.8.8", "192.0.1.1", "172.32.0.1", "2606:4700::1111", "2a01:4f8::1"]
+)
+def test_public_addresses_are_not_blocked(text):
+    assert not blocked(ipaddress.ip_address(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1",
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "0.0.0.0",
+        "255.255.255.255",
+        "224.0.0.1",
+        "198.18.0.1",
+        "192.0.2.1",
+        "::1",
+        "::",
+        "fe80::1",
+        "fd00::1",
+        "ff02::1",
+        "::ffff:10.0.0.1",
+        "64:ff9b::a00:1",
+        "2002:a00:1::",
+        "2001:db8::1",
+        "2001::1",
+        "fec0::1",
+        "::10.0.0.1",
+        "100::1",
+        "5f00::1",
+        "4000::1",
+    ],
+)
+def test_these_are_blocked(text):
+    assert blocked(ipaddress.ip_address(text))
+
+
+@given(st.text(st.characters(codec="utf-8")) | st.from_regex(r"(https?|tcp6?|unix):[a-z:/@?#\\=\[\].0-9]*"))
+def test_any_text_is_parsed_or_refused(text):
+    for parser in (
+        network.server_name,
+        network.server_pattern,
+        network.host,
+        network.base_url,
+        network.page_url,
+        network.origin,
+        network.network,
+        network.dns_server,
+        network.listener,
+    ):
+        try:
+            parser(text)
+        except ValueError as error:
+            assert "must " in str(error)  # noqa: PT017 - either outcome is right

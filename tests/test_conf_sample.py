@@ -1,0 +1,86 @@
+"""`sydentish.conf.sample` and the declarations say the same."""
+
+import re
+from pathlib import Path
+from string import Template
+
+import pytest
+
+from sydentish.config import load, options, sample
+
+FILE = Path(__file__).parent.parent / "sydentish.conf.sample"
+EXAMPLE = {"data_dir": "/var/lib/sydentish", "host": "example.org"}
+# `# text` is a comment for people; `#key = value`, and its further lines indented by more, can be uncommented.
+PROSE = re.compile(r"#( \S.*)?")
+
+
+def described(text):
+    """What the text says: (section, key) -> (description, default, whether it is commented out)."""
+    found, section, prose, last = {}, None, [], None
+    for line in text.splitlines():
+        bare = line.removeprefix("#")
+        if match := re.fullmatch(r"\[(\w+)\]", line):
+            section, prose, last = match[1], [], None
+        elif re.fullmatch(r"#\[policy \w+\]", line):
+            return found
+        elif not line:
+            prose, last = [], None
+        elif PROSE.fullmatch(line):
+            prose.append(line[2:])
+        elif bare.startswith("    "):
+            description, default, commented = found[last]
+            found[last] = (description, f"{default} {bare.strip()}".strip(), commented)
+        else:
+            key, _, default = bare.partition(" =")
+            last = (section, key)
+            assert last not in found, f"{last} stands twice"
+            found[last] = (" ".join(prose), default.strip(), line != bare)
+    return found
+
+
+def uncommented(text):
+    return "\n".join(line if PROSE.fullmatch(line) else line.removeprefix("#") for line in text.splitlines())
+
+
+def test_the_sample_is_what_the_declarations_make_of_it():
+    assert FILE.read_text() == sample(), "write it anew as sydentish/config/sample.py says"
+
+
+def test_the_sample_has_every_option_once_with_sentence_and_default_and_nothing_else():
+    declared = {
+        (section, key): (
+            declaration.about,
+            Template(declaration.default).substitute(EXAMPLE),
+            not declaration.mandatory,
+        )
+        for section, key, declaration in options()
+    }
+    assert described(FILE.read_text()) == declared
+
+
+@pytest.mark.parametrize("option", list(options()), ids=lambda option: f"{option[0]}.{option[1]}")
+def test_a_description_is_one_sentence(option):
+    about = option[2].about
+    assert about[0].isupper()
+    assert about.endswith(".")
+    assert not re.search(r"\. [A-Z]", about)
+
+
+def test_the_sample_loads_as_it_is():
+    config = load(FILE, {})
+    assert config.warnings == ()
+    assert config.policies.policies == ()
+
+
+def test_the_sample_loads_with_every_line_uncommented_and_means_the_same(tmp_path):
+    conf = tmp_path / "sydentish.conf"
+    conf.write_text(uncommented(FILE.read_text()))
+    everything, nothing = load(conf, {}), load(FILE, {})
+    for section in {section for section, _, _ in options()}:
+        assert getattr(everything, section) == getattr(nothing, section)
+    assert [policy.policy_id for policy in everything.policies.policies] == ["terms"]
+    assert [text.language for text in everything.policies.policies[0].texts] == ["en", "de"]
+
+
+def test_nothing_is_longer_than_a_screen_is_wide():
+    assert max(map(len, sample().splitlines())) <= 105
