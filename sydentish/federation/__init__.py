@@ -1,0 +1,1 @@
+"""To homeservers: finding them, asking them, and telling them."""

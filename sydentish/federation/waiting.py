@@ -1,0 +1,90 @@
+"""Waiting for Deferreds with a bound: deadlines, dependable cancellation, and one wait shared by many."""
+
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Generic, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+
+
+def cancellable(inner: Deferred[T]) -> Deferred[T]:
+    """A Deferred for the same result which, when cancelled, always fails with `CancelledError`.
+
+    Some parts of Twisted answer a cancellation with an error of their own (a host name endpoint says that
+    the name cannot be found); who waits for them could take that for an answer and go on.
+    """
+    cancelled = False
+
+    def cancel(_: Deferred[T]) -> None:
+        nonlocal cancelled
+        cancelled = True
+        inner.cancel()
+
+    def succeed(result: T) -> None:
+        if not cancelled:
+            outer.callback(result)
+
+    def fail(failure: Failure) -> None:
+        if not cancelled:
+            outer.errback(failure)
+
+    outer: Deferred[T] = Deferred(cancel)
+    inner.addCallbacks(succeed, fail)
+    return outer
+
+
+async def within(seconds: float, clock: IReactorTime, work: Coroutine[Deferred[Any], Any, T]) -> T:
+    """The result of `work`, which is cancelled when it takes longer than `seconds`.
+
+    Raises:
+        twisted.internet.defer.TimeoutError: when it took too long, however `work` reacts to that.
+    """
+    return await cancellable(Deferred.fromCoroutine(work)).addTimeout(seconds, clock)
+
+
+class SharedWork(Generic[K, T]):
+    """Does a piece of work once for all who ask for it while it runs.
+
+    Who waits can give up without disturbing the others; when nobody is left, the work is cancelled.
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[K, Deferred[T]] = {}
+        self._waiting: dict[K, list[Deferred[T]]] = {}
+
+    async def result(self, key: K, start: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> T:
+        """The result of the work that runs for `key`; `start` begins it when none does."""
+        waiter: Deferred[T] = Deferred(lambda gone: self._give_up(key, gone))
+        if key in self._running:
+            self._waiting[key].append(waiter)
+        else:
+            self._waiting[key] = [waiter]
+            # Work that needs no waiting finishes inside this call, so it is noted before it begins.
+            begin: Deferred[None] = Deferred()
+            self._running[key] = work = Deferred.fromCoroutine(_after(begin, start))
+            work.addBoth(lambda result: self._finish(key, result))
+            begin.callback(None)
+        return await waiter
+
+    def _finish(self, key: K, result: T | Failure) -> None:
+        self._running.pop(key, None)
+        for waiter in self._waiting.pop(key, []):
+            if isinstance(result, Failure):
+                waiter.errback(result)
+            else:
+                waiter.callback(result)
+
+    def _give_up(self, key: K, gone: Deferred[T]) -> None:
+        self._waiting[key].remove(gone)
+        if not self._waiting[key]:
+            del self._waiting[key]
+            self._running.pop(key).cancel()
+
+
+async def _after(begin: Deferred[None], start: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> T:
+    await begin
+    return await start()

@@ -1,0 +1,112 @@
+import pytest
+import pytest_twisted
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+
+from sydentish.federation.waiting import SharedWork, cancellable, within
+
+
+def stubborn(error):
+    """A Deferred that answers a cancellation with an error of its own."""
+    return Deferred(lambda d: d.errback(error))
+
+
+async def finished(value):
+    return value
+
+
+async def waiting(deferred):
+    return await deferred
+
+
+@pytest_twisted.ensureDeferred
+async def test_cancellable_passes_results_and_errors_on():
+    assert await cancellable(succeed(1)) == 1
+    with pytest.raises(KeyError):
+        await cancellable(fail(KeyError()))
+
+
+@pytest_twisted.ensureDeferred
+async def test_cancellable_says_cancelled_whatever_the_inner_one_says():
+    inner = stubborn(KeyError())
+    outer = cancellable(inner)
+    outer.cancel()
+    with pytest.raises(CancelledError):
+        await outer
+    assert inner.called
+
+
+@pytest_twisted.ensureDeferred
+async def test_within_returns_in_time_and_leaves_nothing_behind(clock):
+    assert await within(5, clock, finished(1)) == 1
+    assert clock.getDelayedCalls() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_within_cancels_what_takes_too_long(clock):
+    inner = stubborn(KeyError())
+    result = Deferred.fromCoroutine(within(5, clock, waiting(inner)))
+    clock.advance(4.9)
+    assert not inner.called
+    clock.advance(0.2)
+    with pytest.raises(DeferredTimeoutError):
+        await result
+    assert inner.called
+
+
+class Work:
+    def __init__(self):
+        self.started = []
+
+    async def __call__(self):
+        self.started.append(Deferred())
+        return await self.started[-1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_work_is_shared_while_it_runs_and_done_anew_afterwards():
+    shared, work = SharedWork(), Work()
+    first = Deferred.fromCoroutine(shared.result("k", work))
+    second = Deferred.fromCoroutine(shared.result("k", work))
+    other = Deferred.fromCoroutine(shared.result("other", work))
+    assert len(work.started) == 2
+    work.started[0].callback("result")
+    assert (await first, await second, other.called) == ("result", "result", False)
+    work.started[1].callback(None)
+    third = Deferred.fromCoroutine(shared.result("k", work))
+    work.started[2].errback(KeyError())
+    with pytest.raises(KeyError):
+        await third
+
+
+@pytest_twisted.ensureDeferred
+async def test_work_that_finishes_at_once_is_shared_too():
+    shared = SharedWork()
+    assert await shared.result("k", lambda: finished(1)) == 1
+    assert await shared.result("k", lambda: finished(2)) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_who_gives_up_does_not_disturb_the_others():
+    shared, work = SharedWork(), Work()
+    first = Deferred.fromCoroutine(shared.result("k", work))
+    second = Deferred.fromCoroutine(shared.result("k", work))
+    first.cancel()
+    with pytest.raises(CancelledError):
+        await first
+    work.started[0].callback("result")
+    assert await second == "result"
+
+
+@pytest_twisted.ensureDeferred
+async def test_work_that_nobody_waits_for_is_cancelled():
+    shared, work = SharedWork(), Work()
+    waiters = [Deferred.fromCoroutine(shared.result("k", work)) for _ in range(2)]
+    for waiter in waiters:
+        waiter.cancel()
+        with pytest.raises(CancelledError):
+            await waiter
+    assert work.started[0].called
+    again = Deferred.fromCoroutine(shared.result("k", work))
+    work.started[1].callback("new")
+    assert await again == "new"
