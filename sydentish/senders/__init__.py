@@ -1,0 +1,1 @@
+"""To people: rendering and sending messages."""

@@ -1,0 +1,140 @@
+"""Writes mails and sends them: from variables to a message (RFC 5322, MIME) to the relay."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from typing import Literal, Protocol
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from sydentish.domain.errors import EmailSendError
+from sydentish.domain.threepids import Mailbox, mailbox, normalise_email
+from sydentish.senders.relay import RelayError, RelayRefused, RelayTimeout
+from sydentish.senders.render import MailText, Templates, one_line
+
+Outcome = Literal["sent", "refused", "failed", "timeout"]
+
+# Seven bits a byte, since not every relay offers 8BITMIME, and no line of quoted-printable above 76 characters
+# (RFC 2045 section 6.7), where Python's policy has 78.
+_POLICY = SMTP.clone(cte_type="7bit", max_line_length=76)
+_UTF8_POLICY = _POLICY.clone(utf8=True)
+_MESSAGE_ID_BYTES = 16
+
+_log = Logger()
+
+
+class Relaying(Protocol):
+    """Hands a message over to the relay; see `sydentish.senders.smtp.SmtpClient`."""
+
+    async def send(self, sender: str, recipient: Mailbox, message: bytes) -> None:
+        """Returns once the relay has taken the message.
+
+        Raises:
+            RelayError: it did not.
+        """
+
+
+class EmailSender:
+    """Sends the mails of one brand from one address: a `sydentish.actions.ports.VerificationSender`."""
+
+    def __init__(
+        self,
+        *,
+        templates: Templates,
+        relay: Relaying,
+        clock: IReactorTime,
+        random_bytes: Callable[[int], bytes],
+        on_result: Callable[[Outcome], None],
+        server_name: str,
+        from_address: str,
+        from_name: str = "",
+        brand: str | None = None,
+    ) -> None:
+        """Checks the address that mails come from.
+
+        Args:
+            templates: what mails say.
+            relay: takes them.
+            clock: for the date of a mail, in seconds since the epoch.
+            random_bytes: that many, from the system's random source.
+            on_result: is told how each hand-over ended.
+            server_name: our name, as users know it.
+            from_address: the address of the From header, and of the envelope.
+            from_name: the name in the From header, if any.
+            brand: of the templates; None for the default brand.
+
+        Raises:
+            InvalidEmail: `from_address` is not an address.
+        """
+        self._templates = templates
+        self._relay = relay
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._on_result = on_result
+        self._server_name = server_name
+        self._brand = brand
+        self._sender = _sender(from_address)
+        self._from_name = one_line(from_name)
+
+    async def send_verification(self, address: str, link: str) -> None:
+        """Hands the mail with the validation link over to the relay, and returns once it took it.
+
+        Args:
+            address: the normalised e-mail address.
+            link: the URL that validates the session.
+
+        Raises:
+            EmailSendError: when the relay did not take it within the limit.
+        """
+        variables = {"address": address, "link": link, "server_name": self._server_name}
+        await self._send(address, self._templates.mail("verification", self._brand, variables))
+
+    async def _send(self, address: str, text: MailText) -> None:
+        recipient = mailbox(address)
+        message = self._message(recipient, text)
+        try:
+            await self._relay.send(self._sender.envelope, recipient, message)
+        except RelayError as error:
+            outcome = _outcome(error)
+            self._on_result(outcome)
+            _log.warn("mail not handed over, {outcome}: {reason}", outcome=outcome, reason=str(error))
+            raise EmailSendError("The mail could not be handed over to the mail relay") from None
+        self._on_result("sent")
+
+    def _message(self, recipient: Mailbox, text: MailText) -> bytes:
+        needs_smtputf8 = recipient.needs_smtputf8 or self._sender.needs_smtputf8
+        message = EmailMessage(_UTF8_POLICY if needs_smtputf8 else _POLICY)
+        message["From"] = _header_address(self._sender, self._from_name)
+        message["To"] = _header_address(recipient)
+        message["Subject"] = text.subject
+        message["Date"] = datetime.fromtimestamp(self._clock.seconds(), UTC)
+        message["Message-ID"] = f"<{self._random_bytes(_MESSAGE_ID_BYTES).hex()}@{self._ascii_domain()}>"
+        # RFC 3834 section 5: so that nobody's holiday notice answers.
+        message["Auto-Submitted"] = "auto-generated"
+        message.set_content(text.text, cte="quoted-printable")
+        message.add_alternative(text.html, subtype="html", cte="quoted-printable")
+        return message.as_bytes()
+
+    def _ascii_domain(self) -> str:
+        return mailbox("x@" + self._sender.envelope.partition("@")[2]).envelope.partition("@")[2]
+
+
+def _sender(address: str) -> Mailbox:
+    normalise_email(address)
+    # It passed; but what the operator wrote before the @ stays as it is, since its case can matter there.
+    local, _, domain = address.partition("@")
+    return mailbox(f"{local}@{domain.casefold()}")
+
+
+def _header_address(each: Mailbox, name: str = "") -> Address:
+    local, _, domain = each.envelope.partition("@")
+    return Address(name, local, domain)
+
+
+def _outcome(error: RelayError) -> Outcome:
+    if isinstance(error, RelayTimeout):
+        return "timeout"
+    return "refused" if isinstance(error, RelayRefused) else "failed"

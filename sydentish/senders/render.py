@@ -1,0 +1,283 @@
+"""Renders mails and pages from Jinja2 templates; operators see `docs/templates.md`.
+
+A brand is a folder of templates. What a brand lacks comes from the shipped one. Everything is compiled and
+tried out at start, so that a mistake in a template is found by the operator and not by a user.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from traceback import walk_tb
+from urllib.parse import quote
+
+from jinja2 import (
+    ChoiceLoader,
+    FileSystemLoader,
+    StrictUndefined,
+    Template,
+    TemplateError,
+    TemplateSyntaxError,
+)
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
+
+SHIPPED_BRAND = "default"
+
+_BRAND = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MAX_SUBJECT = 200
+_MAX_VALUE = 500
+# What cannot be seen, by its Unicode category: controls, surrogates, separators of lines, and format characters
+# such as those that turn the writing direction ...
+_UNSEEN = frozenset(("Cc", "Cs", "Cf", "Zl", "Zp"))
+# ... but for the format characters that words and emoji are made with.
+_JOINERS = frozenset("\u200c\u200d")
+
+# Every template there is, and values to try it out with at start.
+_LINK = "https://identity.example.org/validate?sid=sample&token=sample"
+_MAILS: Mapping[str, Mapping[str, str]] = {
+    "verification": {"address": "alice@example.org", "link": _LINK, "server_name": "identity.example.org"},
+}
+_PAGES: Mapping[str, tuple[Mapping[str, str], ...]] = {
+    "verify_response.html": (
+        {"outcome": "validated", "server_name": "identity.example.org"},
+        {"outcome": "failed", "server_name": "identity.example.org", "message": "The link is too old."},
+        {
+            "outcome": "confirm",
+            "server_name": "identity.example.org",
+            "action": _LINK,
+            "sid": "sample",
+            "client_secret": "sample",
+            "token": "sample",
+        },
+    ),
+}
+
+
+class TemplateProblem(Exception):
+    """A template cannot be used; the message names the file, the line where it is known, and what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class MailText:
+    """A rendered mail: a subject of one line, and the body as plain text and as HTML."""
+
+    subject: str
+    text: str
+    html: str
+
+
+def shipped_templates() -> Path:
+    """The directory of the templates that come with the package.
+
+    An installed package has them inside; `python -m sydentish` in a checkout finds them in its `res`.
+
+    Raises:
+        TemplateProblem: they are nowhere, or not plain files.
+    """
+    package = resources.files("sydentish")
+    if isinstance(package, Path):
+        for folder in (package / "templates", package.parent / "res" / "templates"):
+            if (folder / SHIPPED_BRAND).is_dir():
+                return folder
+    raise TemplateProblem("the shipped templates are missing: is the package installed, and unpacked?")
+
+
+class Templates:
+    """The templates of all brands."""
+
+    def __init__(self, shipped: Path, custom: Path | None = None, default_brand: str = SHIPPED_BRAND) -> None:
+        """Finds the brands; `check` reads them.
+
+        Args:
+            shipped: the directory of the shipped brand's folder, see `shipped_templates`.
+            custom: the operator's directory of brand folders, or None.
+            default_brand: the brand where none, or an unknown one, is asked for.
+
+        Raises:
+            TemplateProblem: `custom` cannot be read, a folder in it has a name that no brand can have, or the
+                default brand does not exist.
+        """
+        self._brands: dict[str, SandboxedEnvironment] = {
+            SHIPPED_BRAND: _environment(shipped / SHIPPED_BRAND),
+        }
+        for folder in _brand_folders(custom):
+            self._brands[folder.name] = _environment(folder, shipped / SHIPPED_BRAND)
+        if default_brand not in self._brands:
+            raise TemplateProblem(f"there is no folder for the default brand {default_brand!r}")
+        self._default = self._brands[default_brand]
+
+    @property
+    def brands(self) -> tuple[str, ...]:
+        """The names of all brands, in alphabetical order."""
+        return tuple(sorted(self._brands))
+
+    def check(self) -> None:
+        """Compiles every known template of every brand, and renders it with sample values.
+
+        Raises:
+            TemplateProblem: for the first template that is missing, has a mistake, uses a variable that there
+                is not, or lacks a subject or a body.
+        """
+        for brand, environment in self._brands.items():
+            try:
+                _check(environment)
+            except TemplateProblem as problem:
+                raise TemplateProblem(f"brand {brand!r}: {problem}") from problem
+
+    def mail(self, name: str, brand: str | None, variables: Mapping[str, str]) -> MailText:
+        """Renders `<name>.eml.txt` and `<name>.eml.html`; the subject is that of the former.
+
+        Args:
+            name: of the mail, without `.eml`.
+            brand: its name; with None, or one that does not exist, the default brand is meant.
+            variables: what the templates can use. Values may come from anybody: what cannot be seen in them is
+                taken out, and other values than links are shortened.
+
+        Raises:
+            TemplateProblem: a template cannot be rendered.
+        """
+        return _mail(self._environment(brand), name, variables)
+
+    def page(self, name: str, brand: str | None, variables: Mapping[str, str]) -> str:
+        """Renders the page `name`, a file name; arguments and errors are those of `mail`."""
+        return _page(self._environment(brand), name, variables)
+
+    def _environment(self, brand: str | None) -> SandboxedEnvironment:
+        return self._default if brand is None else self._brands.get(brand, self._default)
+
+
+def _brand_folders(custom: Path | None) -> Iterator[Path]:
+    if custom is None:
+        return
+    try:
+        folders = sorted(path for path in custom.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise TemplateProblem(f"{custom}: cannot be read: {error.strerror}") from None
+    for folder in folders:
+        if not _BRAND.fullmatch(folder.name):
+            raise TemplateProblem(f"{folder}: a brand's name has 1 to 64 characters of A-Z a-z 0-9 . _ -")
+        yield folder
+
+
+def _environment(*folders: Path) -> SandboxedEnvironment:
+    # The sandbox, because who designs a mail need not be who may read the daemon's keys.
+    environment = ImmutableSandboxedEnvironment(
+        loader=ChoiceLoader([FileSystemLoader(folder) for folder in folders]),
+        autoescape=lambda name: name is not None and name.endswith(".html"),
+        undefined=StrictUndefined,
+        auto_reload=False,
+        cache_size=-1,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["url"] = _url_part
+    return environment
+
+
+def _url_part(value: str) -> str:
+    return quote(value, safe="")
+
+
+def _files(mail: str) -> tuple[str, str]:
+    return f"{mail}.eml.txt", f"{mail}.eml.html"
+
+
+def _check(environment: SandboxedEnvironment) -> None:
+    for name, variables in _MAILS.items():
+        for file in _files(name):
+            _check_mail(environment, file, variables)
+    for name, samples in _PAGES.items():
+        for variables in samples:
+            _page(environment, name, variables)
+
+
+def _check_mail(environment: SandboxedEnvironment, file: str, variables: Mapping[str, str]) -> None:
+    parts = _subject_and_body(environment, file, variables)
+    for block, content in zip(("subject", "body"), parts, strict=True):
+        if not content.strip():
+            path = _load(environment, file).filename
+            raise TemplateProblem(f"{path}: no block {block!r}, or nothing in it")
+
+
+def _mail(environment: SandboxedEnvironment, name: str, variables: Mapping[str, str]) -> MailText:
+    values = {key: _visible(key, value) for key, value in variables.items()}
+    text_file, html_file = _files(name)
+    subject, text = _subject_and_body(environment, text_file, values)
+    _, html = _subject_and_body(environment, html_file, values)
+    return MailText(one_line(subject), _lines(text), _lines(html))
+
+
+def _page(environment: SandboxedEnvironment, name: str, variables: Mapping[str, str]) -> str:
+    template = _load(environment, name)
+    context = template.new_context({key: _visible(key, value) for key, value in variables.items()})
+    try:
+        return _whole(template, context)
+    except Exception as error:
+        raise _problem(name, error) from error
+
+
+def _subject_and_body(
+    environment: SandboxedEnvironment, name: str, values: Mapping[str, str]
+) -> tuple[str, str]:
+    template = _load(environment, name)
+    context = template.new_context(dict(values))
+    try:
+        # Rendering the whole is what brings in the blocks of the templates that this one extends.
+        whole = _whole(template, context)
+        first = next(iter(context.blocks), "body")
+        subject = _block(context, first) if first != "body" else ""
+        body = _block(context, "body") if "body" in context.blocks else whole.replace(subject, "", 1)
+    except Exception as error:
+        raise _problem(name, error) from error
+    return subject, body
+
+
+def _whole(template: Template, context: Context) -> str:
+    return "".join(template.root_render_func(context))
+
+
+def _block(context: Context, name: str) -> str:
+    return "".join(context.blocks[name][0](context))
+
+
+def _load(environment: SandboxedEnvironment, name: str) -> Template:
+    try:
+        return environment.get_template(name)
+    except (TemplateError, UnicodeDecodeError) as error:
+        raise _problem(name, error) from error
+
+
+def _problem(name: str, error: Exception) -> TemplateProblem:
+    place = name
+    if isinstance(error, TemplateSyntaxError):
+        place = f"{error.filename or name}:{error.lineno}"
+    for frame, line in walk_tb(error.__traceback__):
+        # A compiled template knows which line of the file a line of its code comes from.
+        template = frame.f_globals.get("__jinja_template__")
+        if isinstance(template, Template):
+            place = f"{template.filename}:{template.get_corresponding_lineno(line)}"
+    return TemplateProblem(f"{place}: {error}")
+
+
+def _visible(name: str, value: str) -> str:
+    seen = "".join(c for c in _spaced(value) if c in _JOINERS or unicodedata.category(c) not in _UNSEEN)
+    if name in {"link", "action"} or name.endswith(("_link", "_url")) or len(seen) <= _MAX_VALUE:
+        return seen
+    return seen[:_MAX_VALUE] + "…"
+
+
+def _spaced(text: str) -> str:
+    return re.sub(r"\s", " ", text)
+
+
+def one_line(text: str) -> str:
+    """What fits a header: the text on one line of at most 200 characters, without what cannot be seen."""
+    line = " ".join(_visible("subject", text).split())
+    return line if len(line) <= _MAX_SUBJECT else line[: _MAX_SUBJECT - 1] + "…"
+
+
+def _lines(text: str) -> str:
+    return text.strip("\n") + "\n"
