@@ -1,0 +1,1 @@
+"""The rows: SQL stands here and nowhere else; one module per concept, functions of `(tx, ...)`."""

@@ -1,0 +1,57 @@
+"""Associations."""
+
+from sydentish.domain.associations import Association
+from sydentish.domain.threepids import Threepid
+from sydentish.store.database import Tx
+
+_COLUMNS = "medium, address, mxid, ts, not_before, not_after, origin_server, origin_id"
+
+
+def association(tx: Tx, threepid: Threepid) -> Association | None:
+    """The association of an address."""
+    row = tx.row(
+        f"SELECT {_COLUMNS} FROM associations WHERE medium = ? AND address = ?",  # noqa: S608 - a constant
+        (threepid.medium, threepid.address),
+    )
+    return Association(Threepid(row[0], row[1]), *row[2:]) if row else None
+
+
+def put(tx: Tx, association: Association) -> None:
+    """Stores the association of an address, in the place of the one before."""
+    tx.run(
+        f"""
+        INSERT INTO associations ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (medium, address) DO UPDATE SET
+            mxid = excluded.mxid, ts = excluded.ts,
+            not_before = excluded.not_before, not_after = excluded.not_after,
+            origin_server = excluded.origin_server, origin_id = excluded.origin_id
+        """,  # noqa: S608 - the columns are a constant
+        (
+            association.threepid.medium,
+            association.threepid.address,
+            association.mxid,
+            association.ts,
+            association.not_before,
+            association.not_after,
+            association.origin_server,
+            association.origin_id,
+        ),
+    )
+
+
+def delete(tx: Tx, threepid: Threepid) -> None:
+    """Deletes the association of an address."""
+    tx.run("DELETE FROM associations WHERE medium = ? AND address = ?", (threepid.medium, threepid.address))
+
+
+def after(tx: Tx, threepid: Threepid | None, limit: int) -> list[tuple[Threepid, str]]:
+    """The next addresses and their users in the order of the primary key, behind `threepid`."""
+    position = (threepid.medium, threepid.address) if threepid else ("", "")
+    rows = tx.rows(
+        """
+        SELECT medium, address, mxid FROM associations WHERE (medium, address) > (?, ?)
+        ORDER BY medium, address LIMIT ?
+        """,
+        (*position, limit),
+    )
+    return [(Threepid(medium, address), mxid) for medium, address, mxid in rows]

@@ -1,0 +1,273 @@
+"""The embedded engine: one thread that writes and commits in groups, and a few that read.
+
+SQLite allows one writer at a time, and a durable commit costs a wait for the disk. So all writes of the
+process go through one thread, which takes what is queued, runs each function under its own savepoint, commits
+once, and only then answers all of them: a hundred binds wait for the disk once, not a hundred times.
+
+Answers go back to the reactor in batches, too: one `callFromThread` for everything that is finished.
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, Concatenate
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
+
+from sydentish.domain.errors import Busy
+from sydentish.store.database import Dialect, P, Row, T, Tx, Value
+
+_log = Logger()
+
+_MAX_GROUP = 256
+
+DIALECT = Dialect(
+    name="sqlite",
+    # The request's array drives the join: without CROSS the planner may scan the whole table instead.
+    lookup_hashes="""
+        SELECT json_group_object(asked.value, hashes.mxid)
+        FROM json_each(?) AS asked
+        CROSS JOIN lookup_hashes AS hashes ON hashes.pepper_id = ? AND hashes.hash = asked.value
+    """,
+    lookup_plain="""
+        SELECT json_group_object(asked.value ->> 0, associations.mxid)
+        FROM json_each(?) AS asked
+        CROSS JOIN associations
+            ON associations.medium = asked.value ->> 1 AND associations.address = asked.value ->> 2
+    """,
+)
+
+
+class SqliteTx:
+    """A transaction on one SQLite connection; implements `Tx`."""
+
+    dialect = DIALECT
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def run(self, sql: str, params: Sequence[Value] = ()) -> int:
+        """See `Tx.run`."""
+        return self._connection.execute(sql, params).rowcount
+
+    def row(self, sql: str, params: Sequence[Value] = ()) -> Row | None:
+        """See `Tx.row`."""
+        row: Row | None = self._connection.execute(sql, params).fetchone()
+        return row
+
+    def rows(self, sql: str, params: Sequence[Value] = ()) -> list[Row]:
+        """See `Tx.rows`."""
+        return self._connection.execute(sql, params).fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    call: Callable[[Tx], Any]
+    reply: "Deferred[Any]"
+
+
+class _Replies:
+    """Carries results back to the reactor, as many at a time as are there."""
+
+    def __init__(self, reactor: IReactorFromThreads) -> None:
+        self._reactor = reactor
+        self._lock = threading.Lock()
+        self._done: list[tuple[Deferred[Any], object]] = []
+
+    def add(self, done: list[tuple["Deferred[Any]", object]]) -> None:
+        """Called in the threads of the database."""
+        with self._lock:
+            scheduled = bool(self._done)
+            self._done.extend(done)
+        if not scheduled:
+            self._reactor.callFromThread(self._flush)
+
+    def _flush(self) -> None:
+        with self._lock:
+            done, self._done = self._done, []
+        for reply, result in done:
+            if isinstance(result, Exception):
+                reply.errback(result)
+            else:
+                reply.callback(result)
+
+
+class SqliteDatabase(Service):
+    """A `Database` in one SQLite file; see the module's text.
+
+    Several processes may share the file: each waits for the others' transactions up to `busy_timeout_ms`.
+
+    Args:
+        path: the database file, with the current schema (see `migrate`).
+        reactor: where results are delivered.
+        readers: the number of reading threads.
+        max_queue: how many calls may wait; more are refused with `Busy`.
+        busy_timeout_ms: how long to wait for another process, in ms.
+    """
+
+    def __init__(
+        self, path: Path, reactor: IReactorFromThreads, *, readers: int, max_queue: int, busy_timeout_ms: int
+    ) -> None:
+        self._path = path
+        self._replies = _Replies(reactor)
+        self._max_queue = max_queue
+        self._busy_timeout_ms = busy_timeout_ms
+        self._writes: SimpleQueue[_Job | None] = SimpleQueue()
+        self._reads: SimpleQueue[_Job | None] = SimpleQueue()
+        self._readers = readers
+        self._ended: list[Deferred[None]] = []
+
+    def startService(self) -> None:
+        """Opens the file and starts the threads.
+
+        Raises:
+            sqlite3.Error, OSError: it cannot be opened.
+        """
+        writer = connect(self._path, self._busy_timeout_ms)
+        readers = [connect(self._path, self._busy_timeout_ms, read_only=True) for _ in range(self._readers)]
+        Service.startService(self)
+        self._start("store-writer", self._write_loop, writer)
+        for number, reader in enumerate(readers):
+            self._start(f"store-reader-{number}", self._read_loop, reader)
+
+    def stopService(self) -> "Deferred[Any]":
+        """Finishes what is queued, then ends the threads."""
+        Service.stopService(self)
+        self._writes.put(None)
+        for _ in range(self._readers):
+            self._reads.put(None)
+        return gatherResults(self._ended)
+
+    def write(self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> "Deferred[T]":
+        """See `Database.write`."""
+        return self._enqueue(self._writes, lambda tx: fn(tx, *args, **kwargs))
+
+    def read(self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> "Deferred[T]":
+        """See `Database.read`."""
+        return self._enqueue(self._reads, lambda tx: fn(tx, *args, **kwargs))
+
+    def _enqueue(self, queue: "SimpleQueue[_Job | None]", call: Callable[[Tx], T]) -> "Deferred[T]":
+        if not self.running:
+            raise Busy("The server is stopping")
+        if queue.qsize() >= self._max_queue:
+            raise Busy("The server has too much to do: try again soon")
+        reply: Deferred[T] = Deferred()
+        queue.put(_Job(call, reply))
+        return reply
+
+    def _start(
+        self, name: str, loop: Callable[[sqlite3.Connection], None], connection: sqlite3.Connection
+    ) -> None:
+        ended: Deferred[None] = Deferred()
+
+        def run() -> None:
+            with closing(connection):
+                loop(connection)
+            self._replies.add([(ended, None)])
+
+        self._ended.append(ended)
+        threading.Thread(target=run, name=name, daemon=True).start()
+
+    def _write_loop(self, connection: sqlite3.Connection) -> None:
+        while group := _take_group(self._writes):
+            self._replies.add(_commit_group(connection, group))
+
+    def _read_loop(self, connection: sqlite3.Connection) -> None:
+        while (job := self._reads.get()) is not None:
+            self._replies.add([(job.reply, _read(connection, job))])
+
+
+def connect(path: Path, busy_timeout_ms: int, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection to the file, set up as this project needs it; the file is made if there is none.
+
+    The file holds addresses, so nobody but its owner may read it.
+    """
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    for pragma in (
+        f"busy_timeout = {busy_timeout_ms:d}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        f"query_only = {'ON' if read_only else 'OFF'}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def _take_group(queue: "SimpleQueue[_Job | None]") -> list[_Job]:
+    """Waits for a job and takes all that are queued behind it; empty when there will be no more."""
+    group: list[_Job] = []
+    job = queue.get()
+    while job is not None:
+        group.append(job)
+        if len(group) == _MAX_GROUP:
+            break
+        try:
+            job = queue.get_nowait()
+        except Empty:
+            break
+    if job is None and group:
+        queue.put(None)  # the end was queued behind this group: it is met again after it
+    return group
+
+
+def _commit_group(connection: sqlite3.Connection, group: list[_Job]) -> list[tuple["Deferred[Any]", object]]:
+    """Runs all jobs in one transaction; what comes back is on disk, or an exception and undone."""
+    try:
+        with _transaction(connection, "BEGIN IMMEDIATE"):
+            results = [_run_in_savepoint(connection, job) for job in group]
+    except sqlite3.Error as error:
+        busy = _unavailable(error)
+        return [(job.reply, busy) for job in group]
+    return [(job.reply, result) for job, result in zip(group, results, strict=True)]
+
+
+def _run_in_savepoint(connection: sqlite3.Connection, job: _Job) -> object:
+    connection.execute("SAVEPOINT job")
+    try:
+        result = job.call(SqliteTx(connection))
+    except Exception as error:
+        if not connection.in_transaction:
+            # A full disk, for example: SQLite has undone the whole group, so nobody in it may hear "done".
+            raise sqlite3.OperationalError("the transaction was rolled back") from error
+        connection.execute("ROLLBACK TO job")
+        connection.execute("RELEASE job")
+        return _unavailable(error) if isinstance(error, sqlite3.OperationalError) else error
+    connection.execute("RELEASE job")
+    return result
+
+
+def _read(connection: sqlite3.Connection, job: _Job) -> object:
+    try:
+        with _transaction(connection, "BEGIN"):
+            return job.call(SqliteTx(connection))
+    except sqlite3.OperationalError as error:
+        return _unavailable(error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's
+        return error
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _unavailable(error: sqlite3.Error) -> Busy:
+    _log.error("the database failed: {kind}: {reason}", kind=type(error).__name__, reason=str(error))
+    return Busy("The database cannot do this now: try again soon")

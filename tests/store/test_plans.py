@@ -1,0 +1,169 @@
+"""No query of a request, or of the outbox, reads a whole table: what SQLite says it will do."""
+
+import json
+import sqlite3
+
+import pytest
+from store_tools import START_MS
+
+from sydentish.domain.delivery import Delivery
+from sydentish.domain.lookup import hash_address
+from sydentish.domain.threepids import EMAIL, Threepid
+from sydentish.store import accounts, associations, keys, lookup, outbox, terms, validation
+from sydentish.store.outbox import Lease
+from sydentish.store.sqlite import DIALECT, SqliteTx, connect
+
+MANY = 3000
+ADDRESS = Threepid(EMAIL, "u7@example.org")
+LEASE = Lease(Delivery(7, "hs7.example.org", "{}", 0, None), START_MS, START_MS)
+HASHES = json.dumps([hash_address(Threepid(EMAIL, f"u{n}@example.org"), "p1") for n in range(500)])
+PLAIN = json.dumps([[f"u{n}@example.org email", EMAIL, f"u{n}@example.org"] for n in range(500)])
+
+DEEDS = [
+    ("account_of", lambda tx: accounts.account_of(tx, "t7")),
+    ("touch_token", lambda tx: accounts.touch_token(tx, "t7", 1)),
+    ("delete_token", lambda tx: accounts.delete_token(tx, "t7")),
+    ("accepted", lambda tx: terms.accepted(tx, "@u7:example.org")),
+    ("session", lambda tx: validation.session(tx, "s7")),
+    ("latest_session", lambda tx: validation.latest_session(tx, ADDRESS, "secret7")),
+    ("add_token", lambda tx: validation.add_token(tx, "s7", "hash")),
+    ("token_hashes", lambda tx: validation.token_hashes(tx, "s7")),
+    ("delete_session_token", lambda tx: validation.delete_token(tx, "s7", 1)),
+    ("keep_newest_tokens", lambda tx: validation.keep_newest_tokens(tx, "s7", 9, 5)),
+    ("set_sent", lambda tx: validation.set_sent(tx, "s7", 9, None, 1)),
+    ("set_validated", lambda tx: validation.set_validated(tx, "s7", 1)),
+    ("association", lambda tx: associations.association(tx, ADDRESS)),
+    ("delete_association", lambda tx: associations.delete(tx, ADDRESS)),
+    ("first_associations", lambda tx: associations.after(tx, None, 10)),
+    ("associations_after", lambda tx: associations.after(tx, ADDRESS, 10)),
+    ("set_mxid", lambda tx: lookup.set_mxid(tx, ADDRESS, "@new:example.org")),
+    ("unset_mxid", lambda tx: lookup.set_mxid(tx, ADDRESS, None)),
+    ("find_hashes", lambda tx: lookup.find_hashes(tx, 1, HASHES)),
+    ("find_plain", lambda tx: lookup.find_plain(tx, PLAIN)),
+    ("drop_hashes", lambda tx: lookup.drop_hashes(tx, START_MS + 1, 10)),
+    ("is_ephemeral_valid", lambda tx: keys.is_ephemeral_valid(tx, b"7", 1)),
+    (
+        "outbox_add",
+        lambda tx: outbox.add(
+            tx, kind="onbind", destination="hs7.example.org", idempotency_key="new", payload="{}", now_ms=1
+        ),
+    ),
+    ("outbox_lease", lambda tx: outbox.lease(tx, "onbind", START_MS, 1000, 10)),
+    ("outbox_next_due", lambda tx: outbox.next_due(tx, "onbind")),
+    ("outbox_delivered", lambda tx: outbox.delivered(tx, "onbind", LEASE, "PUT")),
+    ("outbox_bury", lambda tx: outbox.bury(tx, "onbind", LEASE, "refused", answered=True)),
+    ("outbox_retry", lambda tx: outbox.retry(tx, "onbind", LEASE, 1, "down", 1, 0.0)),
+    ("outbox_wake", lambda tx: outbox.wake(tx, "onbind", "hs7.example.org", START_MS)),
+]
+
+# So few rows that an index would not help, or none of ours at all.
+SMALL = ("SCAN peppers", "SCAN asked VIRTUAL TABLE", "SCAN CONSTANT ROW", "SCAN (subquery")
+
+
+class ExplainingTx:
+    """A transaction that notes the plan of each statement before it runs it."""
+
+    dialect = DIALECT
+
+    def __init__(self, connection):
+        self._connection = connection
+        self._tx = SqliteTx(connection)
+        self.plan = []
+
+    def _explain(self, sql, params):
+        for row in self._connection.execute(f"EXPLAIN QUERY PLAN {sql}", params):
+            self.plan.append(row[3])
+
+    def run(self, sql, params=()):
+        self._explain(sql, params)
+        return self._tx.run(sql, params)
+
+    def row(self, sql, params=()):
+        self._explain(sql, params)
+        return self._tx.row(sql, params)
+
+    def rows(self, sql, params=()):
+        self._explain(sql, params)
+        return self._tx.rows(sql, params)
+
+
+FILL = """
+    INSERT INTO counters VALUES ('outbox', 1000000)
+    INSERT INTO peppers VALUES (1, 'p1', 0, 0, {start}), (2, 'p2', 0, {start}, NULL)
+    INSERT INTO accounts SELECT '@u' || n || ':example.org', 0 FROM n
+    INSERT INTO access_tokens SELECT 't' || n, '@u' || n || ':example.org', 0, 0 FROM n
+    INSERT INTO accepted_terms SELECT '@u' || n || ':example.org', 'privacy', '1', 'https://x', 0 FROM n
+    INSERT INTO validation_sessions
+        SELECT 's' || n, 'email', 'u' || n || '@example.org', 'secret' || n, 1, NULL, n, NULL FROM n
+    INSERT INTO validation_tokens SELECT 's' || n, 1, 'h' FROM n
+    INSERT INTO associations
+        SELECT 'email', 'u' || n || '@example.org', '@u' || n || ':example.org', n, n, n, 'id', n FROM n
+    INSERT INTO ephemeral_keys SELECT CAST(n AS BLOB), n FROM n
+    INSERT INTO outbox
+        SELECT n, 'onbind', 'hs' || n || '.example.org', 'k' || n, '{{}}', 'pending', 0, n, 0, NULL FROM n
+    INSERT INTO outbox_destinations SELECT 'onbind', 'hs' || n || '.example.org', n, 0, 0, NULL, 0, NULL FROM n
+"""
+
+
+@pytest.fixture(params=[False, True], ids=["fresh", "analysed"])
+def connection(request, path):
+    connection = connect(path, 1000)
+    connection.execute("BEGIN")
+    connection.execute("CREATE TEMP TABLE n (n INTEGER)")
+    connection.executemany("INSERT INTO temp.n VALUES (?)", [(number,) for number in range(MANY)])
+    for statement in FILL.format(start=START_MS).split("INSERT INTO")[1:]:
+        connection.execute(f"INSERT INTO {statement}")
+    for number in range(MANY):
+        lookup.set_mxid(SqliteTx(connection), Threepid(EMAIL, f"u{number}@example.org"), f"@u{number}:x.org")
+    if request.param:
+        connection.execute("ANALYZE")
+    yield connection
+    connection.close()
+
+
+def test_no_deed_reads_a_whole_table(connection):
+    offenders = {}
+    for name, deed in DEEDS:
+        tx = ExplainingTx(connection)
+        connection.execute("SAVEPOINT deed")
+        deed(tx)
+        connection.execute("ROLLBACK TO deed")
+        assert tx.plan
+        if scans := [step for step in tx.plan if step.startswith("SCAN") and not step.startswith(SMALL)]:
+            offenders[name] = scans
+    assert offenders == {}
+
+
+def test_the_outbox_finds_what_is_due_without_sorting(connection):
+    tx = ExplainingTx(connection)
+    outbox.lease(tx, "onbind", START_MS, 1000, 10)
+    assert not [step for step in tx.plan if "TEMP B-TREE" in step]
+
+
+def test_this_would_find_a_scan(connection):
+    tx = ExplainingTx(connection)
+    tx.row("SELECT * FROM associations WHERE origin_id = 1")
+    assert tx.plan == ["SCAN associations"]
+
+
+def test_a_look_up_of_known_and_unknown_hashes_answers_the_known_ones(connection):
+    found = json.loads(lookup.find_hashes(SqliteTx(connection), 1, HASHES.replace("]", ', "unknown"]')))
+    assert len(found) == 500
+    assert found[hash_address(ADDRESS, "p1")] == "@u7:x.org"
+
+
+def test_foreign_keys_need_no_scan_when_a_parent_goes(connection):
+    tx = ExplainingTx(connection)
+    # SQLite does not show the plan of a foreign key's check; it is that of the query for its children.
+    for child in (
+        "access_tokens WHERE user_id = ?",
+        "accepted_terms WHERE user_id = ?",
+        "validation_tokens WHERE sid = ?",
+        "lookup_hashes WHERE pepper_id = ?",
+    ):
+        tx.rows(f"SELECT 1 FROM {child}", ("x",))
+    assert not [step for step in tx.plan if step.startswith("SCAN")]
+
+
+def test_the_version_of_sqlite_knows_what_the_queries_need():
+    assert sqlite3.sqlite_version_info >= (3, 38)  # ->> of JSON
