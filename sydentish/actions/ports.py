@@ -4,16 +4,6 @@ from typing import Protocol
 
 from sydentish.domain.delivery import Delivered, Delivery, NotDelivered
 
-__all__ = [
-    "Delivered",
-    "Deliverer",
-    "Delivery",
-    "NotDelivered",
-    "OpenIdVerifier",
-    "SignsOfLife",
-    "VerificationSender",
-]
-
 
 class VerificationSender(Protocol):
     """Sends the mail that proves an e-mail address."""

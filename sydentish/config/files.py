@@ -5,6 +5,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificates
 
 _MAX_BYTES = 8 * 1024 * 1024
@@ -99,3 +101,18 @@ def _mode(file: Path, test: Callable[[int], bool]) -> bool:
         return test(file.stat().st_mode)
     except (OSError, ValueError):
         return False
+
+
+def tls_key_pair(private_key: str, certificate: str) -> None:
+    """Checks the PEM files of a listener that speaks TLS.
+
+    Raises:
+        ValueError: one of them is missing, cannot be read, or holds something else.
+    """
+    try:
+        load_pem_private_key(Path(private_key).read_bytes(), password=None)
+        load_pem_x509_certificates(Path(certificate).read_bytes())
+    except OSError:
+        raise ValueError("must name readable files behind privateKey and certKey") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ValueError("must name PEM files of a private key and a certificate") from None

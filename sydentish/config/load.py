@@ -192,8 +192,8 @@ class _Settling:
             self._defaults["data_dir"] = str(value)
         elif name == "server_name" and isinstance(value, str):
             parsed = parse_server_name(value)
-            literal = f"[IPv6:{parsed.host}]" if ":" in parsed.host else f"[{parsed.host}]"
-            self._defaults["host"] = literal if parsed.is_ip else parsed.host.rstrip(".")
+            # Few relays take a mail from an IP address.
+            self._defaults["host"] = "localhost" if parsed.is_ip else parsed.host.rstrip(".")
 
 
 def _secret_from_file(value: str) -> Secret:

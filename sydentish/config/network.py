@@ -2,9 +2,11 @@
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
+from sydentish.config import files
 from sydentish.domain.ids import parse_server_name
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -14,6 +16,8 @@ _HOST = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,252}")
 _PATH = re.compile(r"([0-9A-Za-z._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _MAX_PORT = 65535
+# For the owner and the group; Twisted's own would be for everybody.
+_SOCKET_MODE = "660"
 _DNS_PORT = 53
 
 _INET = ("port", "interface", "backlog")
@@ -23,7 +27,6 @@ _ENDPOINTS = {
     "tcp6": ("port", "backlog", "interface"),
     "ssl": (*_INET, "privateKey", "certKey", "sslmethod", "extraCertChain", "dhParameters"),
     "unix": ("address", "mode", "backlog", "lockfile"),
-    "systemd": ("domain", "index", "name"),
 }
 
 
@@ -131,7 +134,9 @@ def dns_server(value: str) -> DnsServer:
 
 
 def listener(value: str) -> str:
-    r"""A server endpoint string of Twisted, as it is written; only what is always right is checked here.
+    r"""A server endpoint string of Twisted; only what is always right is checked here.
+
+    It is returned as it is written, and a unix socket that has no mode gets mode 660.
 
     Whether the address can be listened on is found out at the start. Colons in an argument are escaped:
     `tcp6:8090:interface=\:\:1`.
@@ -145,11 +150,26 @@ def listener(value: str) -> str:
         raise ValueError(
             f"must have arguments out of {', '.join(names)} behind {kind}, colons in them written \\:"
         )
-    if kind not in ("unix", "systemd") and not _is_port(given.get("port", "")):
+    if kind != "unix" and not _is_port(given.get("port", "")):
         raise ValueError(f"must have a port from 0 to {_MAX_PORT} behind {kind}")
-    if kind == "unix" and not given.get("address"):
-        raise ValueError("must have the path of a socket behind unix")
+    if not re.fullmatch(r"[0-9]{1,9}", given.get("backlog", "50")):
+        raise ValueError("must have a whole number as its backlog")
+    if kind == "unix":
+        return _unix_listener(value, given)
+    if kind == "ssl":
+        private_key = given.get("privateKey", "")
+        files.tls_key_pair(private_key, given.get("certKey", private_key))
     return value
+
+
+def _unix_listener(value: str, given: Mapping[str, str]) -> str:
+    if not given.get("address"):
+        raise ValueError("must have the path of a socket behind unix")
+    if not re.fullmatch(r"[0-7]{3,4}", given.get("mode", _SOCKET_MODE)):
+        raise ValueError("must have an octal mode such as 660")
+    if given.get("lockfile", "1") not in ("0", "1"):
+        raise ValueError("must have 0 or 1 as its lockfile")
+    return value if "mode" in given else f"{value}:mode={_SOCKET_MODE}"
 
 
 def _given(arguments: list[str], names: tuple[str, ...]) -> dict[str, str] | None:

@@ -57,8 +57,8 @@ class Http:
     listeners: tuple[str, ...] = option(
         values.lines(network.listener, at_least=1),
         "tcp:8090:interface=127.0.0.1",
-        "Where the public API is served: server endpoint strings of Twisted (kinds tcp, tcp6, unix, ssl, systemd), "
-        "one on each line.",
+        "Where the public API is served: server endpoint strings of Twisted (kinds tcp, tcp6, unix, ssl), "
+        "one on each line; a unix socket is for its owner and group unless it says otherwise: unix:PATH:mode=660.",
     )
     metrics_listeners: tuple[str, ...] = option(
         values.lines(network.listener),
@@ -229,12 +229,18 @@ class Homeservers:
         ", ".join(BLOCKED_ADDRESSES),
         "Networks that are never connected to for a homeserver; setting this replaces the whole list.",
     )
+    max_registering: int | None = option(
+        values.limit(values.integer(1, 1_000_000)),
+        "200",
+        "How many registrations may wait for their homeservers at the same time, or off.",
+    )
     timeout: int = option(values.duration(), "20s", "How long a homeserver may take to answer.")
     response_limit: int = option(values.size, "64K", "The largest answer that is read from a homeserver.")
     dns_servers: tuple[DnsServer, ...] = option(
         values.items(network.dns_server),
         "",
-        "DNS servers as IP addresses with an optional port; if empty, the system's.",
+        "DNS servers for SRV records (host names are always resolved as the system does), as IP addresses with an "
+        "optional port; if empty, the system's.",
     )
 
 
@@ -244,7 +250,9 @@ class Onbind:
 
     timeout: int = option(values.duration(maximum="10s"), "10s", "How long one call may take, at most 10s.")
     max_in_flight: int = option(
-        values.integer(1, 10_000), "20", "How many homeservers are called at the same time."
+        values.integer(2, 10_000),
+        "100",
+        "How many homeservers are called at the same time; those that do not answer get half of it at most.",
     )
     retry_for: int = option(
         values.duration(), "14d", "How long a failing call is tried again before it is given up."

@@ -10,6 +10,9 @@ from email.errors import MessageError, ObsoleteHeaderDefect
 from email.headerregistry import Address, AddressHeader, HeaderRegistry
 from typing import TypeVar
 
+from sydentish.domain.errors import InvalidEmail
+from sydentish.domain.threepids import normalise_email
+
 T = TypeVar("T")
 
 _BOOLEANS = {
@@ -189,6 +192,13 @@ def mailbox(value: str) -> str:
         ) from None
 
 
+def _check_sender(address: str) -> None:
+    try:
+        normalise_email(address)
+    except InvalidEmail:
+        raise ValueError(address) from None
+
+
 def _address(value: str) -> Address:
     if not value.isprintable():
         raise ValueError(value)
@@ -203,4 +213,5 @@ def _address(value: str) -> Address:
         raise ValueError(value)
     if not address.addr_spec.isascii() or not str(address).isprintable():
         raise ValueError(value)
+    _check_sender(address.addr_spec)
     return address

@@ -81,6 +81,15 @@ def _ip_literal(text: str, version: int) -> str:
     return str(address)
 
 
+def canonical_server_name(text: str) -> str:
+    """The one spelling of a server name: DNS names in lower case, IP literals in their shortest form.
+
+    Raises:
+        ValueError: it is not a server name.
+    """
+    return str(parse_server_name(text))
+
+
 def is_server_name(text: str) -> bool:
     """Whether `text` is a well-formed server name."""
     try:

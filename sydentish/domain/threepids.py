@@ -77,6 +77,10 @@ def _check_local_part(local: str) -> None:
     # Beyond ASCII everything is a letter to RFC 6531; what cannot be seen is refused all the same.
     if any(c not in _ATEXT if c.isascii() else (c.isspace() or not c.isprintable()) for c in local):
         raise InvalidEmail("email: a character before the @ is not allowed there")
+    # All of its characters are allowed, but to a mail program an encoded word (RFC 2047) is what it encodes, which
+    # can be line ends, and headers after them.
+    if "=?" in local:
+        raise InvalidEmail("email: the part before the @ must not have a ? right after a =")
     if local.startswith(".") or local.endswith(".") or ".." in local:
         raise InvalidEmail("email: dots before the @ stand between other characters")
 

@@ -93,16 +93,32 @@ def check_validated(session: Session) -> int:
     return session.validated_ts
 
 
-def check_token(token: str, token_hashes: Collection[str]) -> None:
-    """Whether the token is one that was sent for the session; every comparison takes the same time.
+@dataclass(frozen=True, slots=True)
+class SentToken:
+    """A token that was sent for a session.
+
+    Attributes:
+        number: which one of the session.
+        token_hash: its hash.
+        used: it has proved the address already, and proves nothing new when it comes again.
+    """
+
+    number: int
+    token_hash: str
+    used: bool
+
+
+def check_token(token: str, sent: Collection[SentToken]) -> SentToken:
+    """Which of the tokens that were sent for the session this is; every comparison takes the same time.
 
     Raises:
-        TokenIncorrect: it is not.
+        TokenIncorrect: none of them.
     """
     given = hash_secret(token)
-    matches = [same_hash(stored, given) for stored in token_hashes]
-    if True not in matches:
+    matches = [each for each in sent if same_hash(each.token_hash, given)]
+    if not matches:
         raise TokenIncorrect("The token is incorrect")
+    return matches[0]
 
 
 def must_send(session: Session, send_attempt: int) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IConsumer, IStreamClientEndpoint
+from twisted.internet.interfaces import IConsumer, IHostnameResolver, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
@@ -90,6 +90,7 @@ class Https:
         self,
         *,
         reactor: Any,  # noqa: ANN401 - several interfaces at once
+        resolver: IHostnameResolver,
         policy: AddressPolicy,
         tls: TlsOptions,
         connect_limit: float,
@@ -98,13 +99,16 @@ class Https:
         """Takes what it uses.
 
         Args:
-            reactor: connects, resolves host names and keeps the time.
+            reactor: connects and keeps the time.
+            resolver: resolves host names; should not be one that others wait for, since a homeserver chooses how
+                long its name takes.
             policy: which addresses may be connected to.
             tls: from `tls_options`.
             connect_limit: seconds that resolving and connecting to one target may take.
             user_agent: the value of `User-Agent`.
         """
         self._reactor = reactor
+        self._resolver = resolver
         self._policy = policy
         self._tls = tls
         self._connect_limit = connect_limit
@@ -122,7 +126,14 @@ class Https:
         """
         # A body in chunks of one byte is six times its size; more is nobody's honest answer.
         limits = Limits(self._connect_limit, _MAX_HEAD + 6 * max_bytes)
-        endpoint = RouteEndpoint(self._reactor, route, self._policy, self._tls, limits)
+        endpoint = RouteEndpoint(
+            self._reactor,
+            route,
+            resolver=self._resolver,
+            policy=self._policy,
+            tls=self._tls,
+            limits=limits,
+        )
         agent = RouteAgent(self._reactor, endpoint)
         try:
             response = await cancellable(self._send(agent, route, request))

@@ -21,6 +21,7 @@ from twisted.internet.error import (
 )
 from twisted.internet.error import TimeoutError as ConnectTimeoutError
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from sydentish.domain.errors import HomeserverError, HomeserverTimeout
 from sydentish.federation.addresses import AddressRefused
@@ -32,6 +33,8 @@ from sydentish.federation.waiting import within
 _MAX_ANSWER = 64 * 1024
 _ERRCODE = re.compile(r"[A-Za-z0-9_.]{1,64}")
 _NOT_ACCEPTED = "certificate not accepted"
+
+_log = Logger()
 
 
 class Routes(Protocol):
@@ -120,7 +123,13 @@ class HomeserverClient:
         except ExchangeFailed as failed:
             if failed.timed_out:
                 raise HomeserverTimeout("The homeserver did not answer in time") from None
-            raise HomeserverError(f"The homeserver cannot be asked: {failed.reason}") from None
+            # Anybody may make us ask any name: what exactly is wrong there would make us a scanner of networks.
+            _log.info(
+                "{server_name} could not be asked: {reason}", server_name=server_name, reason=failed.reason
+            )
+            raise HomeserverError(
+                "The homeserver cannot be reached, or does not answer as a homeserver does"
+            ) from None
 
     async def attempt(
         self,

@@ -46,12 +46,15 @@ class RouteEndpoint:
         self,
         reactor: Any,  # noqa: ANN401 - several interfaces at once
         route: Route,
+        *,
+        resolver: IHostnameResolver,
         policy: AddressPolicy,
         tls: TlsOptions,
         limits: Limits,
     ) -> None:
         self._reactor = reactor
         self._route = route
+        self._resolver = resolver
         self._policy = policy
         self._tls = tls
         self._limits = limits
@@ -80,7 +83,7 @@ class RouteEndpoint:
         raise trouble
 
     async def _reach(self, target: Target, factory: "_MeteredFactory") -> "_MeteredProtocol":
-        resolver = FilteredResolver(self._reactor.nameResolver, self._policy)
+        resolver = FilteredResolver(self._resolver, self._policy)
         seconds = self._limits.connect_seconds
         plain = HostnameEndpoint(_ReactorView(self._reactor, resolver), target.host, target.port, seconds)
         endpoint = wrapClientTLS(self._tls(self._route.tls_name), plain)

@@ -3,7 +3,7 @@
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.interfaces import IReactorTime
 
-from sydentish.actions.ports import Delivered, Delivery, NotDelivered
+from sydentish.domain.delivery import Delivered, Delivery, NotDelivered
 from sydentish.federation.client import Answer, ExchangeFailed, HomeserverClient
 from sydentish.federation.waiting import within
 
@@ -30,7 +30,8 @@ class OnbindNotifier:
     async def deliver(self, delivery: Delivery) -> Delivered | NotDelivered:
         """Sends the payload as it was stored: by POST, as homeservers implement it, or else by PUT.
 
-        The current specification says PUT. What is answered 404 or 405 is tried at once by the other method.
+        The current specification says PUT. What is answered 404 or 405 is tried at once by the other method, and
+        later again.
         """
         try:
             return await within(self._time_limit, self._clock, self._try_methods(delivery))
@@ -51,7 +52,8 @@ class OnbindNotifier:
             seen.append(f"{_shown(answer)} to {method}")
             if answer.status not in _OTHER_METHOD:
                 return NotDelivered(_shown(answer), permanent=_is_final(answer.status))
-        return NotDelivered(", ".join(seen), permanent=True)
+        # A proxy answers so, too, while the homeserver behind it is away.
+        return NotDelivered(", ".join(seen), permanent=False)
 
 
 def _is_final(status: int) -> bool:

@@ -1,10 +1,7 @@
-"""Writes mails and sends them: from variables to a message (RFC 5322, MIME) to the relay."""
+"""Writes mails and sends them: from variables to a message to the relay."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import SMTP
 from typing import Literal, Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -12,15 +9,12 @@ from twisted.logger import Logger
 
 from sydentish.domain.errors import EmailSendError
 from sydentish.domain.threepids import Mailbox, mailbox, normalise_email
+from sydentish.senders.message import Letter, MessageProblem, write_message
 from sydentish.senders.relay import RelayError, RelayRefused, RelayTimeout
 from sydentish.senders.render import MailText, Templates, one_line
 
 Outcome = Literal["sent", "refused", "failed", "timeout"]
 
-# Seven bits a byte, since not every relay offers 8BITMIME, and no line of quoted-printable above 76 characters
-# (RFC 2045 section 6.7), where Python's policy has 78.
-_POLICY = SMTP.clone(cte_type="7bit", max_line_length=76)
-_UTF8_POLICY = _POLICY.clone(utf8=True)
 _MESSAGE_ID_BYTES = 16
 
 _log = Logger()
@@ -87,36 +81,33 @@ class EmailSender:
             link: the URL that validates the session.
 
         Raises:
-            EmailSendError: when the relay did not take it within the limit.
+            EmailSendError: when the relay did not take it within the limit, or the mail would not say what it
+                is meant to.
         """
         variables = {"address": address, "link": link, "server_name": self._server_name}
         await self._send(address, self._templates.mail("verification", self._brand, variables))
 
     async def _send(self, address: str, text: MailText) -> None:
         recipient = mailbox(address)
-        message = self._message(recipient, text)
         try:
+            message = write_message(self._letter(recipient, text))
             await self._relay.send(self._sender.envelope, recipient, message)
-        except RelayError as error:
+        except (MessageProblem, RelayError) as error:
             outcome = _outcome(error)
             self._on_result(outcome)
             _log.warn("mail not handed over, {outcome}: {reason}", outcome=outcome, reason=str(error))
             raise EmailSendError("The mail could not be handed over to the mail relay") from None
         self._on_result("sent")
 
-    def _message(self, recipient: Mailbox, text: MailText) -> bytes:
-        needs_smtputf8 = recipient.needs_smtputf8 or self._sender.needs_smtputf8
-        message = EmailMessage(_UTF8_POLICY if needs_smtputf8 else _POLICY)
-        message["From"] = _header_address(self._sender, self._from_name)
-        message["To"] = _header_address(recipient)
-        message["Subject"] = text.subject
-        message["Date"] = datetime.fromtimestamp(self._clock.seconds(), UTC)
-        message["Message-ID"] = f"<{self._random_bytes(_MESSAGE_ID_BYTES).hex()}@{self._ascii_domain()}>"
-        # RFC 3834 section 5: so that nobody's holiday notice answers.
-        message["Auto-Submitted"] = "auto-generated"
-        message.set_content(text.text, cte="quoted-printable")
-        message.add_alternative(text.html, subtype="html", cte="quoted-printable")
-        return message.as_bytes()
+    def _letter(self, recipient: Mailbox, text: MailText) -> Letter:
+        return Letter(
+            sender=self._sender.envelope,
+            sender_name=self._from_name,
+            recipient=recipient.envelope,
+            date=datetime.fromtimestamp(self._clock.seconds(), UTC),
+            message_id=f"{self._random_bytes(_MESSAGE_ID_BYTES).hex()}@{self._ascii_domain()}",
+            content=text,
+        )
 
     def _ascii_domain(self) -> str:
         return mailbox("x@" + self._sender.envelope.partition("@")[2]).envelope.partition("@")[2]
@@ -129,12 +120,7 @@ def _sender(address: str) -> Mailbox:
     return mailbox(f"{local}@{domain.casefold()}")
 
 
-def _header_address(each: Mailbox, name: str = "") -> Address:
-    local, _, domain = each.envelope.partition("@")
-    return Address(name, local, domain)
-
-
-def _outcome(error: RelayError) -> Outcome:
+def _outcome(error: MessageProblem | RelayError) -> Outcome:
     if isinstance(error, RelayTimeout):
         return "timeout"
     return "refused" if isinstance(error, RelayRefused) else "failed"

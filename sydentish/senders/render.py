@@ -274,8 +274,12 @@ def _spaced(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """What fits a header: the text on one line of at most 200 characters, without what cannot be seen."""
-    line = " ".join(_visible("subject", text).split())
+    """What fits a header: the text on one line of at most 200 characters, without what cannot be seen.
+
+    It holds no encoded word either (RFC 2047): in each `=?`, with which one begins, a blank is put. Else who reads
+    it, or Python when it writes it, would see what is encoded: line ends, and headers after them.
+    """
+    line = " ".join(_visible("subject", text).split()).replace("=?", "= ?")
     return line if len(line) <= _MAX_SUBJECT else line[: _MAX_SUBJECT - 1] + "…"
 
 

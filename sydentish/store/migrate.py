@@ -51,6 +51,8 @@ def steps_in(folder: Traversable, engine: str) -> list[Step]:
         name, *own = file.name.removesuffix(".sql").split(".")
         if file.name.endswith(".sql") and own in ([], [engine]):
             number = int(name.split("_")[0])
+            if number in steps and steps[number].name != name:
+                raise SchemaError(f"{name} and {steps[number].name} have the same number")
             steps[number] = Step(number, name, file.read_text())
     return [steps[number] for number in sorted(steps)]
 
@@ -117,8 +119,6 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def _keep_copy(connection: sqlite3.Connection, copy: Path) -> None:
-    if copy.exists():  # an earlier attempt has made it
-        return
     # Under another name until it is whole, and closed to others from the beginning.
     part = copy.with_name(f"{copy.name}.part")
     part.unlink(missing_ok=True)

@@ -7,9 +7,11 @@ its destination (`due_ts`), so that one that is always refused holds nothing els
 
 from dataclasses import dataclass
 
-from sydentish.domain.delivery import Delivery, backoff_ms
+from sydentish.domain.delivery import LATE_CAP_MS, Delivery, backoff_ms
 from sydentish.store.counters import next_number
 from sydentish.store.database import Tx
+
+_FARTHEST_MS = 2 * LATE_CAP_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +21,13 @@ class Lease:
     Attributes:
         delivery: what is to be delivered.
         created_ts: when its cause happened, in ms.
+        failing: whether the destination failed last time.
         until_ts: when others may try, in ms; also what tells this lease from a later one.
     """
 
     delivery: Delivery
     created_ts: int
+    failing: bool
     until_ts: int
 
 
@@ -49,15 +53,34 @@ def add(tx: Tx, *, kind: str, destination: str, idempotency_key: str, payload: s
         _reschedule(tx, kind, destination)
 
 
-def lease(tx: Tx, kind: str, now_ms: int, lease_ms: int, limit: int) -> list[Lease]:
-    """Takes the first due row of each of at most `limit` destinations that are due and not leased."""
+def is_pending(tx: Tx, idempotency_key: str) -> bool:
+    """Whether something with this key still waits to be delivered."""
+    row = tx.row("SELECT 1 FROM outbox WHERE idempotency_key = ? AND state = 'pending'", (idempotency_key,))
+    return row is not None
+
+
+def lease(tx: Tx, kind: str, now_ms: int, lease_ms: int, limit: int, *, failing: bool) -> list[Lease]:
+    """Takes the first due row of each of at most `limit` destinations that are due and not leased.
+
+    Times further ahead than any back-off or lease can reach come from a clock that was wrong, and are over.
+
+    Args:
+        tx: the transaction.
+        kind: which rows.
+        now_ms: the time, in ms.
+        lease_ms: how long they are taken for, in ms.
+        limit: how many.
+        failing: take from destinations that failed last time, or from the others: each have slots of their own,
+            so that those that answer need not wait behind those that don't.
+    """
     destinations = tx.rows(
         """
         SELECT destination, method FROM outbox_destinations
-        WHERE kind = ? AND next_due_ts <= ? AND lease_until_ts <= ?
+        WHERE kind = ? AND (next_due_ts <= ? OR next_due_ts > ?)
+            AND (lease_until_ts <= ? OR lease_until_ts > ?) AND (failures > 0) = ?
         ORDER BY next_due_ts LIMIT ?
         """,
-        (kind, now_ms, now_ms, limit),
+        (kind, now_ms, now_ms + _FARTHEST_MS, now_ms, now_ms + _FARTHEST_MS, int(failing), limit),
     )
     leases = []
     for destination, method in destinations:
@@ -77,7 +100,7 @@ def lease(tx: Tx, kind: str, now_ms: int, lease_ms: int, limit: int) -> list[Lea
             (now_ms + lease_ms, kind, destination),
         )
         delivery = Delivery(outbox_id, destination, payload, attempts, method)
-        leases.append(Lease(delivery, created_ts, now_ms + lease_ms))
+        leases.append(Lease(delivery, created_ts, failing, now_ms + lease_ms))
     return leases
 
 
@@ -161,14 +184,19 @@ def release(tx: Tx, kind: str, lease: Lease) -> None:
 
 
 def wake(tx: Tx, kind: str, destination: str, now_ms: int) -> bool:
-    """The destination was heard from: what waits for it is due now; whether anything does."""
+    """The destination was heard from: what waits for it is due now; whether anything does.
+
+    Its failures stay counted until it takes something: being heard from is a reason to try, and no proof.
+    """
     tx.run(
         """
         UPDATE outbox SET due_ts = ? WHERE kind = ? AND destination = ? AND state = 'pending' AND due_ts > ?
         """,
         (now_ms, kind, destination, now_ms),
     )
-    _clear_failures(tx, kind, destination)
+    tx.run(
+        "UPDATE outbox_destinations SET retry_ts = 0 WHERE kind = ? AND destination = ?", (kind, destination)
+    )
     return _reschedule(tx, kind, destination) is not None
 
 

@@ -29,6 +29,17 @@ _log = Logger()
 
 _MAX_GROUP = 256
 
+# What may be over in a moment, or once somebody has made room: no mistakes of ours.
+_PASSING = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PROTOCOL,
+)
+
 DIALECT = Dialect(
     name="sqlite",
     # The request's array drives the join: without CROSS the planner may scan the whole table instead.
@@ -66,6 +77,10 @@ class SqliteTx:
     def rows(self, sql: str, params: Sequence[Value] = ()) -> list[Row]:
         """See `Tx.rows`."""
         return self._connection.execute(sql, params).fetchall()
+
+
+class _RolledBackError(Exception):
+    """SQLite has undone a transaction by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +241,9 @@ def _commit_group(connection: sqlite3.Connection, group: list[_Job]) -> list[tup
     try:
         with _transaction(connection, "BEGIN IMMEDIATE"):
             results = [_run_in_savepoint(connection, job) for job in group]
-    except sqlite3.Error as error:
-        busy = _unavailable(error)
-        return [(job.reply, busy) for job in group]
+    except Exception as error:  # noqa: BLE001 - the thread must go on, and everybody hear that nothing was written
+        told = _told(error)
+        return [(job.reply, told) for job in group]
     return [(job.reply, result) for job, result in zip(group, results, strict=True)]
 
 
@@ -239,10 +254,10 @@ def _run_in_savepoint(connection: sqlite3.Connection, job: _Job) -> object:
     except Exception as error:
         if not connection.in_transaction:
             # A full disk, for example: SQLite has undone the whole group, so nobody in it may hear "done".
-            raise sqlite3.OperationalError("the transaction was rolled back") from error
+            raise _RolledBackError from error
         connection.execute("ROLLBACK TO job")
         connection.execute("RELEASE job")
-        return _unavailable(error) if isinstance(error, sqlite3.OperationalError) else error
+        return _told(error)
     connection.execute("RELEASE job")
     return result
 
@@ -251,10 +266,8 @@ def _read(connection: sqlite3.Connection, job: _Job) -> object:
     try:
         with _transaction(connection, "BEGIN"):
             return job.call(SqliteTx(connection))
-    except sqlite3.OperationalError as error:
-        return _unavailable(error)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's
-        return error
+        return _told(error)
 
 
 @contextmanager
@@ -268,6 +281,16 @@ def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
-def _unavailable(error: sqlite3.Error) -> Busy:
-    _log.error("the database failed: {kind}: {reason}", kind=type(error).__name__, reason=str(error))
+def _told(error: Exception) -> Exception:
+    """What the caller is told: the trouble of a moment as `Busy`, a mistake of ours as it is."""
+    if not isinstance(error, _RolledBackError) and _primary_code(error) not in _PASSING:
+        return error
+    reason = error.__cause__ or error
+    _log.error("the database failed: {kind}: {reason}", kind=type(reason).__name__, reason=str(reason))
     return Busy("The database cannot do this now: try again soon")
+
+
+def _primary_code(error: Exception) -> int | None:
+    """SQLite's result code without its details; None for errors that are not SQLite's."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF

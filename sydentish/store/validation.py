@@ -1,7 +1,7 @@
 """Validation sessions and their tokens."""
 
 from sydentish.domain.threepids import Threepid
-from sydentish.domain.validation import Session
+from sydentish.domain.validation import SentToken, Session
 from sydentish.store.database import Row, Tx
 
 _COLUMNS = "sid, medium, address, client_secret_hash, send_attempt, next_link, changed_ts, validated_ts"
@@ -78,27 +78,34 @@ def keep_newest_tokens(tx: Tx, sid: str, number: int, kept: int) -> None:
     )
 
 
-def token_hashes(tx: Tx, sid: str) -> list[str]:
-    """The hashes of the tokens that are valid for the session."""
-    return [row[0] for row in tx.rows("SELECT token_hash FROM validation_tokens WHERE sid = ?", (sid,))]
+def tokens(tx: Tx, sid: str) -> list[SentToken]:
+    """The tokens that are valid for the session."""
+    rows = tx.rows("SELECT number, token_hash, used_ts FROM validation_tokens WHERE sid = ?", (sid,))
+    return [SentToken(number, token_hash, used_ts is not None) for number, token_hash, used_ts in rows]
 
 
 def set_sent(tx: Tx, sid: str, send_attempt: int, next_link: str | None, now_ms: int) -> None:
-    """Notes that the message of an attempt was handed over; an attempt that was overtaken changes nothing."""
+    """Notes that the message of an attempt was handed over; an attempt that was overtaken changes nothing.
+
+    It gives the session new time, unless its address is proved already: a proof must not be kept young for ever
+    by asking for mails. Another validation renews it.
+    """
     tx.run(
         """
-        UPDATE validation_sessions SET send_attempt = ?, next_link = ?, changed_ts = ?
+        UPDATE validation_sessions SET send_attempt = ?, next_link = ?,
+            changed_ts = CASE WHEN validated_ts IS NULL THEN ? ELSE changed_ts END
         WHERE sid = ? AND send_attempt < ?
         """,
         (send_attempt, next_link, now_ms, sid, send_attempt),
     )
 
 
-def set_validated(tx: Tx, sid: str, now_ms: int) -> None:
-    """Notes that the address of the session was proved."""
+def set_validated(tx: Tx, sid: str, number: int, now_ms: int) -> None:
+    """Notes that the address of the session was proved, by its token of that number."""
     tx.run(
         "UPDATE validation_sessions SET validated_ts = ?, changed_ts = ? WHERE sid = ?", (now_ms, now_ms, sid)
     )
+    tx.run("UPDATE validation_tokens SET used_ts = ? WHERE sid = ? AND number = ?", (now_ms, sid, number))
 
 
 def _session(row: Row | None) -> Session | None:

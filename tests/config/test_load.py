@@ -49,7 +49,7 @@ def test_every_kind_of_value(loaded, tmp_path):
     )
     assert config.general.server_name_aliases == ("old.example", "older.example")
     assert config.general.templates_path == Path()
-    assert config.http.listeners == ("tcp:0", "unix:/run/a,b.sock")
+    assert config.http.listeners == ("tcp:0", "unix:/run/a,b.sock:mode=660")
     assert config.http.body_limit is None
     assert config.http.max_connections is None
     assert config.homeservers.blocked_addresses == ()
@@ -69,8 +69,8 @@ def test_every_kind_of_value(loaded, tmp_path):
     ("name", "mailbox"),
     [
         ("localhost:8448", "Sydentish <noreply@localhost>"),
-        ("127.0.0.1:8448", "Sydentish <noreply@[127.0.0.1]>"),
-        ("[::1]", "Sydentish <noreply@[IPv6:::1]>"),
+        ("127.0.0.1:8448", "Sydentish <noreply@localhost>"),
+        ("[::1]", "Sydentish <noreply@localhost>"),
         ("example.org.", "Sydentish <noreply@example.org>"),
     ],
 )

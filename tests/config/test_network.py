@@ -4,6 +4,7 @@ import ipaddress
 
 import hypothesis.strategies as st
 import pytest
+import trustme
 from hypothesis import given
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.testing import MemoryReactor
@@ -162,7 +163,8 @@ def test_no_dns_servers(text):
         "tcp:8090:127.0.0.1:50",
         r"tcp6:8090:interface=\:\:1",
         "unix:/run/sydentish/http.sock:mode=660",
-        r"unix:/run/a\:b,c.sock",
+        "unix:/run/sydentish/http.sock:mode=0660:backlog=9:lockfile=0",
+        "unix:/run/sydentish/http.sock:666",
     ],
 )
 def test_listeners_are_those_of_twisted(text):
@@ -170,9 +172,24 @@ def test_listeners_are_those_of_twisted(text):
     serverFromString(MemoryReactor(), text)
 
 
-@pytest.mark.parametrize("text", ["ssl:443:privateKey=/k.pem:certKey=/c.pem", "systemd:domain=INET:index=0"])
-def test_listeners_of_other_kinds(text):
+@pytest.mark.parametrize("text", [r"unix:/run/a\:b,c.sock", "unix:address=/run/a:backlog=9"])
+def test_a_unix_socket_without_a_mode_is_for_its_owner_and_group(text):
+    assert network.listener(text) == f"{text}:mode=660"
+    serverFromString(MemoryReactor(), network.listener(text))
+
+
+def test_a_tls_listener_needs_a_key_and_a_certificate_that_can_be_read(tmp_path):
+    pair = tmp_path / "pair.pem"
+    certificate = trustme.CA().issue_cert("id.example.org")
+    pair.write_bytes(certificate.private_key_and_cert_chain_pem.bytes())
+    text = f"ssl:443:privateKey={pair}:certKey={pair}"
     assert network.listener(text) == text
+    assert network.listener(f"ssl:443:privateKey={pair}") == f"ssl:443:privateKey={pair}"
+    with pytest.raises(ValueError, match="must name readable files"):
+        network.listener(f"ssl:443:privateKey={tmp_path / 'none.pem'}:certKey={pair}")
+    pair.write_text("-----BEGIN RUBBISH-----")
+    with pytest.raises(ValueError, match="must name PEM files"):
+        network.listener(text)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +210,12 @@ def test_listeners_of_other_kinds(text):
         ("tcp:http", "must have a port from 0 to 65535"),
         ("ssl:privateKey=/k.pem", "must have a port from 0 to 65535"),
         ("unix:mode=660", "must have the path of a socket"),
+        ("unix:/run/a:mode=rw", "must have an octal mode"),
+        ("unix:/run/a:mode=668", "must have an octal mode"),
+        ("unix:/run/a:mode=+66", "must have an octal mode"),
+        ("unix:/run/a:lockfile=yes", "must have 0 or 1 as its lockfile"),
+        ("unix:/run/a:backlog=x", "must have a whole number as its backlog"),
+        ("tcp:8090:backlog=-1", "must have a whole number as its backlog"),
     ],
 )
 def test_no_listeners(text, message):

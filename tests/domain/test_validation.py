@@ -20,6 +20,7 @@ from sydentish.domain.validation import (
     NEVER_SENT,
     SID_BYTES,
     TOKEN_BYTES,
+    SentToken,
     Session,
     check_live,
     check_token,
@@ -107,10 +108,14 @@ def test_a_session_is_validated_at_the_time_at_which_it_was():
         check_validated(SESSION)
 
 
+def links(tokens):
+    return [SentToken(number, hash_secret(token), used=False) for number, token in enumerate(tokens)]
+
+
 @pytest.mark.parametrize("position", range(MAIL_TOKENS_KEPT))
 def test_the_right_token_is_found_wherever_it_stands_among_those_that_were_sent(position):
     tokens = [f"token {number}" for number in range(MAIL_TOKENS_KEPT)]
-    check_token(tokens[position], [hash_secret(token) for token in tokens])
+    assert check_token(tokens[position], links(tokens)).number == position
 
 
 @pytest.mark.parametrize(
@@ -118,7 +123,7 @@ def test_the_right_token_is_found_wherever_it_stands_among_those_that_were_sent(
 )
 def test_a_token_that_was_not_sent_is_incorrect_and_not_repeated(token):
     with pytest.raises(TokenIncorrect) as caught:
-        check_token(token, [hash_secret(f"token {number}") for number in range(MAIL_TOKENS_KEPT)])
+        check_token(token, links(f"token {number}" for number in range(MAIL_TOKENS_KEPT)))
     assert caught.value.message == "The token is incorrect"
 
 
@@ -131,7 +136,7 @@ def test_without_a_token_sent_none_is_right(token):
 @given(st.text(), st.lists(st.text(), max_size=MAIL_TOKENS_KEPT))
 def test_a_token_is_right_exactly_when_it_was_sent(token, sent_tokens):
     try:
-        check_token(token, {hash_secret(each) for each in sent_tokens})
+        check_token(token, links(sent_tokens))
         right = True
     except TokenIncorrect:
         right = False

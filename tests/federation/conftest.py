@@ -167,6 +167,7 @@ def make_https(internet, ca_file):
     def make(policy=None, tls=None, over=None):
         return Https(
             reactor=over or internet,
+            resolver=(over or internet).nameResolver,
             policy=policy or AddressPolicy(),
             tls=tls or tls_options(ca_file, verify=True),
             connect_limit=20,

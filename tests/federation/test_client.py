@@ -64,10 +64,24 @@ async def test_the_bytes_of_the_body_are_sent_as_they_are(make_client, homeserve
 
 
 async def fails(client, name, reason):
+    with pytest.raises(ExchangeFailed) as failed:
+        await client.attempt("GET", name, USERINFO, {"access_token": TOKEN})
+    assert reason in failed.value.reason
+    assert TOKEN not in "".join(traceback.format_exception(failed.value))
+
+
+@pytest.mark.parametrize(
+    "name", ["closed.example.org:443", "absent.example.org:443", "inside.example.org:443"]
+)
+@pytest_twisted.ensureDeferred
+async def test_whoever_asks_learns_nothing_of_the_network(make_client, internet, name):
+    """Anybody may name any server: what is wrong with it is for the operator's log."""
+    internet.names |= {"closed.example.org": ["1.2.3.9"], "inside.example.org": ["127.0.0.1"]}
     with pytest.raises(HomeserverError) as raised:
-        await client.request("GET", name, USERINFO, {"access_token": TOKEN})
-    assert raised.value.message.startswith("The homeserver ")
-    assert reason in raised.value.message
+        await make_client().request("GET", name, USERINFO, {"access_token": TOKEN})
+    assert raised.value.message == (
+        "The homeserver cannot be reached, or does not answer as a homeserver does"
+    )
     assert TOKEN not in "".join(traceback.format_exception(raised.value))
 
 

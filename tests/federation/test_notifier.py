@@ -92,7 +92,7 @@ async def test_any_2xx_is_a_delivery(notifier, homeserver, status, body):
         (
             error(404, "M_UNRECOGNIZED"),
             "HTTP 404 M_UNRECOGNIZED to POST, HTTP 404 M_UNRECOGNIZED to PUT",
-            True,
+            False,
         ),
         (only(404, otherwise=error(503, "M_UNKNOWN")), "HTTP 503 M_UNKNOWN", False),
         (only(405, otherwise=error(403, "M_FORBIDDEN")), "HTTP 403 M_FORBIDDEN", True),

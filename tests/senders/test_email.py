@@ -1,22 +1,19 @@
-import email
-import email.policy
 import re
 from datetime import UTC, datetime
-from email.message import EmailMessage
 
 import pytest
 import pytest_twisted
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from senders.relays import SILENCE
+from senders.reading import assert_well_formed
+from senders.relays import SILENCE, templates_directory
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from sydentish.domain.errors import EmailSendError, InvalidEmail
-from sydentish.domain.threepids import mailbox as recipient_of
 from sydentish.domain.threepids import normalise_email
 from sydentish.senders.email import EmailSender
-from sydentish.senders.render import MailText
+from sydentish.senders.render import MailText, Templates, one_line
 
 LINK = "https://identity.example.org/_matrix/identity/v2/validate/email/submitToken?sid=a&client_secret=b&token=c"
 NOW = 1_790_000_000.5
@@ -55,34 +52,13 @@ def new_sender(templates, results):
     return make
 
 
-def parse(raw):
-    return email.message_from_bytes(raw, EmailMessage, policy=email.policy.SMTPUTF8)
-
-
-def assert_well_formed(raw, *, seven_bits=True):
-    assert raw.endswith(b"\r\n")
-    assert not re.search(rb"(?<!\r)\n|\r(?!\n)|\0", raw)
-    assert max(len(line) for line in raw.split(b"\r\n")) <= 998
-    assert not seven_bits or raw.isascii()
-    message = parse(raw)
-    assert message.defects == []
-    for header in (
-        "From",
-        "To",
-        "Subject",
-        "Date",
-        "Message-ID",
-        "MIME-Version",
-        "Content-Type",
-        "Auto-Submitted",
-    ):
-        assert len(message.get_all(header)) == 1
-        # Python's reader calls every local part beyond ASCII a defect, SMTPUTF8 or not.
-        assert message[header].defects == () or (header in {"From", "To"} and not seven_bits)
-    assert len(message.keys()) == 8
-    assert [part.get_content_type() for part in message.iter_parts()] == ["text/plain", "text/html"]
-    assert all(part.defects == [] and part.get_content_charset() == "utf-8" for part in message.iter_parts())
-    return message
+@pytest.fixture(scope="session")
+def strangers(tmp_path_factory):
+    """Templates with a subject that holds what strangers say."""
+    brand = tmp_path_factory.mktemp("brands") / "default"
+    brand.mkdir()
+    (brand / "verification.eml.txt").write_text(SUBJECT_OF_STRANGERS)
+    return Templates(templates_directory(), brand.parent)
 
 
 @pytest_twisted.ensureDeferred
@@ -157,36 +133,6 @@ async def test_long_links_stay_whole(length, new_sender, new_client, new_mailbox
     assert f'href="{link.replace("&", "&amp;")}"' in html
 
 
-@given(
-    subject=st.text(alphabet=st.characters(exclude_categories=["C", "Z"])).map(lambda text: text[:200]),
-    name=st.text(alphabet=st.characters(exclude_categories=["C", "Z"]), max_size=60),
-    text=st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
-)
-@settings(deadline=None)
-def test_whatever_is_in_it_the_message_is_well_formed(subject, name, text, templates):
-    for address in ("alice@example.org", "jürgen@example.org"):
-        sender = EmailSender(
-            templates=templates,
-            relay=Recorder(),
-            clock=Clock(),
-            random_bytes=bytes,
-            on_result=lambda _: None,
-            server_name="x",
-            from_address="noreply@identity.example.org",
-            from_name=name,
-        )
-        raw = sender._message(recipient_of(address), MailText("s " + subject, text + "\n", text + "\n"))
-        message = assert_well_formed(raw, seven_bits=address.isascii())
-        assert message["Subject"].split() == f"s {subject}".split()
-        # Python reads a blank between two encoded words of a name, where RFC 2047 has none.
-        shown = "".join(message["From"].addresses[0].display_name.split())
-        # It also leaves UTF-8 in headers undecoded.
-        assert shown.encode("utf-8", "surrogateescape").decode() == name
-        plain, html = (part.get_content().replace("\r\n", "\n") for part in message.iter_parts())
-        expected = re.sub(r"\r\n|\r|\n", "\n", text + "\n")
-        assert (plain, html) == (expected, expected)
-
-
 HOSTILE = [
     "x\r\nBcc: all@example.org",
     '"quoted" <b@c.example>',
@@ -195,6 +141,10 @@ HOSTILE = [
     "x" * 10_000,
     "ü" * 300,
     "a\n\nb",
+    "room =?utf-8?q?=0d=0aBcc=3aall=40example.org=0d=0a=0d=0aHello?= x",
+    "=?x?b?DQpCY2M6IGFsbEBleGFtcGxlLm9yZw==?=",
+    "=\0?x?q?=0d=0aBcc=3aall=40example.org?=",
+    "[Inc.] <a@b.example>, \\ (c) " + "x" * 80,
 ]
 
 
@@ -210,6 +160,106 @@ async def test_hostile_values_stay_where_they_are(place, hostile, new_sender, ne
     assert mail.recipients == ("alice@example.org",)
     message = assert_well_formed(mail.raw)
     assert [each.addr_spec for each in message["From"].addresses] == ["noreply@identity.example.org"]
+
+
+SUBJECT_OF_STRANGERS = (
+    "{% block subject %}Invite to {{ server_name }}{% endblock %}{% block body %}{{ link }}{% endblock %}"
+)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest_twisted.ensureDeferred
+async def test_a_subject_stays_a_subject(hostile, new_sender, new_client, new_mailbox, strangers):
+    mailbox = new_mailbox()
+    sender = new_sender(new_client(mailbox.port), templates=strangers, server_name=hostile)
+    await sender.send_verification("alice@example.org", LINK)
+    message = assert_well_formed((await mailbox.next_mail()).raw)
+    assert message["Subject"] == one_line(f"Invite to {hostile}")
+    assert LINK in next(message.iter_parts()).get_content().splitlines()
+
+
+# Random text is hardly ever an encoded word; these are made of what such words are made of.
+NEAR_ENCODED_WORDS = st.lists(
+    st.one_of(
+        st.sampled_from(["=?", "?=", "=", "?", "utf-8", "?q?", "?b?", "=0d=0a", "DQo=", "Bcc=3a", "=3a=20"]),
+        st.sampled_from(
+            ["\0", "\u202e", "\u200d", "\r\n", " ", "ü", "\ud800", '"', "\\", "<", "@", ",", "(", ")"]
+        ),
+        st.text(max_size=3),
+    ),
+    max_size=30,
+).map("".join)
+LOCAL_PARTS = st.text(alphabet="ab0=?_-!#$%&'*+/^`{|}~äß", min_size=1, max_size=32)
+
+
+@given(address=LOCAL_PARTS, name=NEAR_ENCODED_WORDS, server_name=NEAR_ENCODED_WORDS, link=NEAR_ENCODED_WORDS)
+@example(
+    address="=?x?q?=0d=0aSubject=3aYou_won=0d=0a=0d=0aGo_to_evil.io/x?=",
+    name="=?utf-8?q?room=0d=0aBcc=3aeve=40evil.io?=",
+    server_name="=?utf-8?q?room=0d=0aBcc=3aeve=40evil.io?=",
+    link="=?utf-8?q?room=0d=0aBcc=3aeve=40evil.io?=",
+)
+@settings(deadline=None)
+def test_nobody_adds_a_header(address, name, server_name, link, strangers):
+    try:
+        address = normalise_email(f"{address}@example.org")
+    except InvalidEmail:
+        assert "=?" in address
+        address = "alice@example.org"
+    relay = Recorder()
+    sender = EmailSender(
+        templates=strangers,
+        relay=relay,
+        clock=Clock(),
+        random_bytes=bytes,
+        on_result=lambda _: None,
+        server_name=server_name,
+        from_address="noreply@identity.example.org",
+        from_name=name,
+    )
+    link = f"{LINK}&x={link}"
+    # The relay takes it at once: it ends without having waited.
+    with pytest.raises(StopIteration):
+        sender.send_verification(address, link).send(None)
+    [(envelope_sender, recipient, raw)] = relay.sent
+    assert (envelope_sender, recipient.envelope) == ("noreply@identity.example.org", address)
+    message = assert_well_formed(raw, seven_bits=address.isascii())
+    assert message["To"].addresses[0].addr_spec.encode("utf-8", "surrogateescape").decode() == address
+    assert [each.addr_spec for each in message["From"].addresses] == ["noreply@identity.example.org"]
+    assert "".join(message["From"].addresses[0].display_name.split()) == "".join(one_line(name).split())
+    assert message["Subject"] == one_line(f"Invite to {server_name}")
+    meant = strangers.mail(
+        "verification", None, {"address": address, "link": link, "server_name": server_name}
+    )
+    plain, html = (part.get_content().replace("\r\n", "\n") for part in message.iter_parts())
+    assert (plain, html) == (meant.text, meant.html)
+    assert LINK in plain
+
+
+class Careless:
+    """Templates that take no care of a subject."""
+
+    def __init__(self, subject):
+        self.subject = subject
+
+    def mail(self, _name, _brand, _variables):
+        return MailText(self.subject, "text\n", "html\n")
+
+
+@pytest.mark.parametrize(
+    "subject", ["a\r\nBcc: eve@evil.example", "a\rb", "a\nb", "a\0b", "a\x85b", "a\ud800b"]
+)
+@pytest_twisted.ensureDeferred
+async def test_a_mail_that_would_say_something_else_is_not_sent(subject, new_sender, results, logged):
+    relay = Recorder()
+    sender = new_sender(relay, templates=Careless(subject))
+    with pytest.raises(EmailSendError) as error:
+        await sender.send_verification("alice.secret@example.org", LINK)
+    assert relay.sent == []
+    assert results == ["failed"]
+    assert "mail not handed over, failed: the message is not what was meant" in logged()
+    assert not re.search("secret@|token=|evil", logged() + str(error.value))
+    assert error.value.__cause__ is None
 
 
 @pytest.mark.parametrize("reply", [b"550 <alice.secret@example.org> unknown\r\n", b"450 later\r\n"])
@@ -248,7 +298,16 @@ async def test_a_relay_that_is_late(new_sender, new_client, new_relay, clock, re
     assert "secret@" not in logged()
 
 
-@pytest.mark.parametrize("address", ["", "nobody", "Name <a@b.example>", "a@b.example\r\nBcc: c@d.example"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "nobody",
+        "Name <a@b.example>",
+        "a@b.example\r\nBcc: c@d.example",
+        "=?x?q?=0d=0aX=3ay?=@b.example",
+    ],
+)
 def test_a_from_address_that_is_none(address, new_sender):
     with pytest.raises(InvalidEmail):
         new_sender(Recorder(), from_address=address)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from senders.relays import templates_directory
 
-from sydentish.senders.render import TemplateProblem, Templates
+from sydentish.senders.render import TemplateProblem, Templates, one_line
 
 LINK = "https://identity.example.org/_matrix/identity/v2/validate/email/submitToken?sid=a&client_secret=b&token=c"
 VALUES = {"address": "alice@example.org", "link": LINK, "server_name": "identity.example.org"}
@@ -24,6 +24,8 @@ HOSTILE = [
     "\u202egro.elpmaxe\u2066\u2028\u2029\ufeff",
     "\ud800",
     "x" * 10_000,
+    "=?utf-8?q?room=0d=0aBcc=3aeve=40evil.example?=",
+    "=\0?utf-8?b?DQpCY2M6?=",
     "\u0645\u0631\u062d\u0628\u0627 \U0001f468\u200d\U0001f469\u200d\U0001f467",
 ]
 
@@ -116,6 +118,7 @@ def assert_harmless(mail):
     assert len(mail.subject.splitlines()) == 1
     assert len(mail.subject) <= 200
     assert not re.search(r"[\x00-\x1f\x7f-\x9f]", mail.subject)
+    assert "=?" not in mail.subject
     for part in (mail.text, mail.html):
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]", part)
         part.encode()
@@ -158,6 +161,31 @@ def test_any_message_on_a_page(message, templates):
     calm = Elements(templates.page("verify_response.html", None, values | {"message": ""}))
     page = Elements(templates.page("verify_response.html", None, values | {"message": message}))
     assert page.found == calm.found
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("Invite to =?utf-8?q?room=0d=0a?=", "Invite to = ?utf-8?q?room=0d=0a?="),
+        ("==?=?=", "== ?= ?="),
+        ("=\0?x", "= ?x"),
+        ("=\u202e\ufeff?x", "= ?x"),
+        ("=\n?x", "= ?x"),
+        ("x" * 198 + "=?x", "x" * 198 + "=…"),
+        ("x" * 499 + "=?", "x" * 199 + "…"),
+        ("1 + 1 = 2? Yes?=", "1 + 1 = 2? Yes?="),
+    ],
+)
+def test_an_encoded_word_does_not_fit_a_header(text, line):
+    assert one_line(text) == line
+
+
+@given(st.text(alphabet="=? \0\r\n\u202e\u200dqx…", max_size=600))
+def test_no_encoded_word_ever_fits_a_header(text):
+    line = one_line(text)
+    assert "=?" not in line
+    assert len(line) <= 200
+    assert one_line(line) == line
 
 
 def test_links_are_never_shortened(templates):

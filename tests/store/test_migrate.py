@@ -1,11 +1,13 @@
 """Bringing a database to the current schema."""
 
 import os
+import re
 import sqlite3
 import stat
 import subprocess
 import sys
 from contextlib import closing
+from importlib.resources import files
 
 import pytest
 from store_tools import SECONDS, START_MS, contents, rows
@@ -122,7 +124,7 @@ def test_a_first_step_that_fails_leaves_a_new_file(path):
     assert migrate(path, FIRST) == [FIRST]
 
 
-def test_a_copy_is_kept_before_the_first_step_and_only_once(path):
+def test_a_copy_of_what_there_is_before_the_first_step_is_kept(path):
     migrate(path, FIRST)
     execute(path, "INSERT INTO first VALUES ('before')")
     copy = path.with_name("sydentish.db.before-0002")
@@ -132,7 +134,8 @@ def test_a_copy_is_kept_before_the_first_step_and_only_once(path):
     assert applied(copy) == [1]
     execute(path, "INSERT INTO first VALUES ('after the first attempt')")
     migrate(path, FIRST, SECOND)
-    assert rows(copy, "SELECT a FROM first") == [("before",)]
+    assert rows(copy, "SELECT a FROM first") == [("before",), ("after the first attempt",)]
+    assert applied(copy) == [1]
     assert [file.name for file in path.parent.glob("*.before-*")] == [copy.name]
 
 
@@ -261,3 +264,16 @@ def test_the_file_of_an_engine_takes_the_place_of_the_shared_one(tmp_path):
 def test_a_step_is_taken_apart_where_its_statements_end(path, sql, expected):
     migrate(path, Step(1, "0001_step", sql))
     assert tables(path) == {"schema_steps", *expected}
+
+
+def test_two_steps_with_one_number_are_a_mistake(tmp_path):
+    (tmp_path / "0001_a.sql").write_text("CREATE TABLE a (b TEXT);")
+    (tmp_path / "0001_b.sql").write_text("CREATE TABLE b (b TEXT);")
+    with pytest.raises(SchemaError, match="0001_b and 0001_a have the same number"):
+        steps_in(tmp_path, "sqlite")
+
+
+def test_shared_steps_use_types_that_every_engine_has():
+    shared = [step.sql for step in steps_in(files("sydentish.store") / "schema", "no engine")]
+    declared = {word for sql in shared for word in re.findall(r"^    [a-z_]+ ([A-Z]+)", sql, re.MULTILINE)}
+    assert declared == {"TEXT", "BIGINT"}

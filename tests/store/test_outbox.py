@@ -29,7 +29,9 @@ def add(tx):
 
 
 def lease(tx, now_ms=T0, limit=10, kind=KIND):
-    return outbox.lease(tx, kind, now_ms, LEASE_MS, limit)
+    """Those that answer first, then those that failed."""
+    well = outbox.lease(tx, kind, now_ms, LEASE_MS, limit, failing=False)
+    return well + outbox.lease(tx, kind, now_ms, LEASE_MS, limit - len(well), failing=True)
 
 
 def payloads(leases):
@@ -190,9 +192,10 @@ def test_a_sign_of_life_makes_everything_of_a_destination_due(tx, add):
         outbox.retry(tx, KIND, taken, T0 + 500_000, "down", T0, 0.0)
     assert lease(tx, T0 + 1) == []
     assert outbox.wake(tx, KIND, "a.example.org", T0 + 1)
-    assert outbox.failing(tx, KIND) == {"b.example.org"}
+    assert outbox.failing(tx, KIND) == {"a.example.org", "b.example.org"}
     (first,) = lease(tx, T0 + 1)
     outbox.delivered(tx, KIND, first, None)
+    assert outbox.failing(tx, KIND) == {"b.example.org"}
     (second,) = lease(tx, T0 + 1)
     assert {first.delivery.payload, second.delivery.payload} == {"payload 1", "payload 2"}
 
@@ -231,3 +234,37 @@ def test_next_due_is_the_earliest_of_all_destinations(tx, add):
     assert outbox.next_due(tx, KIND) == T0 + 3
     lease(tx, T0 + 3)
     assert outbox.next_due(tx, KIND) == T0 + 7
+
+
+def test_destinations_that_answer_and_those_that_do_not_are_leased_apart(tx, add):
+    add("a.example.org")
+    add("b.example.org")
+    (taken, _) = lease(tx)
+    outbox.retry(tx, KIND, taken, T0 + 1000, "down", T0, 0.0)
+    later = T0 + 60_000
+    (well,) = outbox.lease(tx, KIND, later, LEASE_MS, 10, failing=False)
+    (failing,) = outbox.lease(tx, KIND, later, LEASE_MS, 10, failing=True)
+    assert (well.delivery.destination, well.failing) == ("b.example.org", False)
+    assert (failing.delivery.destination, failing.failing) == ("a.example.org", True)
+
+
+def test_times_that_a_wrong_clock_has_written_hold_nothing_up(tx, add):
+    tomorrow = T0 + 24 * 3600 * 1000
+    outbox.add(tx, kind=KIND, destination="a.example.org", idempotency_key="k", payload="p", now_ms=tomorrow)
+    (taken,) = lease(tx, tomorrow)
+    outbox.retry(tx, KIND, taken, tomorrow + 1000, "down", tomorrow, 0.0)
+    assert payloads(lease(tx, T0)) == ["p"]
+    # A lease that was taken while the clock was wrong is over, too.
+    (abandoned,) = lease(tx, tomorrow + 60_000)
+    assert abandoned.until_ts > tomorrow
+    assert payloads(lease(tx, T0 + 60_000)) == ["p"]
+
+
+def test_only_what_waits_to_be_delivered_is_pending(tx, add):
+    add(key="k")
+    assert outbox.is_pending(tx, "k")
+    assert not outbox.is_pending(tx, "other")
+    (taken,) = lease(tx)
+    assert outbox.is_pending(tx, "k")
+    outbox.bury(tx, KIND, taken, "refused", answered=True)
+    assert not outbox.is_pending(tx, "k")

@@ -15,7 +15,9 @@ from sydentish.store.sqlite import DIALECT, SqliteTx, connect
 
 MANY = 3000
 ADDRESS = Threepid(EMAIL, "u7@example.org")
-LEASE = Lease(Delivery(7, "hs7.example.org", "{}", 0, None), START_MS, START_MS)
+LEASE = Lease(
+    Delivery(7, "hs7.example.org", "{}", 0, None), created_ts=START_MS, failing=False, until_ts=START_MS
+)
 HASHES = json.dumps([hash_address(Threepid(EMAIL, f"u{n}@example.org"), "p1") for n in range(500)])
 PLAIN = json.dumps([[f"u{n}@example.org email", EMAIL, f"u{n}@example.org"] for n in range(500)])
 
@@ -27,11 +29,11 @@ DEEDS = [
     ("session", lambda tx: validation.session(tx, "s7")),
     ("latest_session", lambda tx: validation.latest_session(tx, ADDRESS, "secret7")),
     ("add_token", lambda tx: validation.add_token(tx, "s7", "hash")),
-    ("token_hashes", lambda tx: validation.token_hashes(tx, "s7")),
+    ("tokens", lambda tx: validation.tokens(tx, "s7")),
     ("delete_session_token", lambda tx: validation.delete_token(tx, "s7", 1)),
     ("keep_newest_tokens", lambda tx: validation.keep_newest_tokens(tx, "s7", 9, 5)),
     ("set_sent", lambda tx: validation.set_sent(tx, "s7", 9, None, 1)),
-    ("set_validated", lambda tx: validation.set_validated(tx, "s7", 1)),
+    ("set_validated", lambda tx: validation.set_validated(tx, "s7", 1, 1)),
     ("association", lambda tx: associations.association(tx, ADDRESS)),
     ("delete_association", lambda tx: associations.delete(tx, ADDRESS)),
     ("first_associations", lambda tx: associations.after(tx, None, 10)),
@@ -48,7 +50,8 @@ DEEDS = [
             tx, kind="onbind", destination="hs7.example.org", idempotency_key="new", payload="{}", now_ms=1
         ),
     ),
-    ("outbox_lease", lambda tx: outbox.lease(tx, "onbind", START_MS, 1000, 10)),
+    ("outbox_is_pending", lambda tx: outbox.is_pending(tx, "onbind:x:7")),
+    ("outbox_lease", lambda tx: outbox.lease(tx, "onbind", START_MS, 1000, 10, failing=False)),
     ("outbox_next_due", lambda tx: outbox.next_due(tx, "onbind")),
     ("outbox_delivered", lambda tx: outbox.delivered(tx, "onbind", LEASE, "PUT")),
     ("outbox_bury", lambda tx: outbox.bury(tx, "onbind", LEASE, "refused", answered=True)),
@@ -95,7 +98,7 @@ FILL = """
     INSERT INTO accepted_terms SELECT '@u' || n || ':example.org', 'privacy', '1', 'https://x', 0 FROM n
     INSERT INTO validation_sessions
         SELECT 's' || n, 'email', 'u' || n || '@example.org', 'secret' || n, 1, NULL, n, NULL FROM n
-    INSERT INTO validation_tokens SELECT 's' || n, 1, 'h' FROM n
+    INSERT INTO validation_tokens SELECT 's' || n, 1, 'h', NULL FROM n
     INSERT INTO associations
         SELECT 'email', 'u' || n || '@example.org', '@u' || n || ':example.org', n, n, n, 'id', n FROM n
     INSERT INTO ephemeral_keys SELECT CAST(n AS BLOB), n FROM n
@@ -136,7 +139,7 @@ def test_no_deed_reads_a_whole_table(connection):
 
 def test_the_outbox_finds_what_is_due_without_sorting(connection):
     tx = ExplainingTx(connection)
-    outbox.lease(tx, "onbind", START_MS, 1000, 10)
+    outbox.lease(tx, "onbind", START_MS, 1000, 10, failing=False)
     assert not [step for step in tx.plan if "TEMP B-TREE" in step]
 
 

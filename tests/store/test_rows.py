@@ -133,7 +133,7 @@ def test_the_newest_tokens_are_kept_and_gaps_do_not_count(tx):
     validation.delete_token(tx, "s1", 6)
     validation.keep_newest_tokens(tx, "s1", 7, 3)
     # Of 1 to 5 and 7 the newest three, and 8, which is on its way.
-    assert sorted(validation.token_hashes(tx, "s1")) == ["h4", "h5", "h7", "h8"]
+    assert sorted(each.token_hash for each in validation.tokens(tx, "s1")) == ["h4", "h5", "h7", "h8"]
 
 
 def test_tokens_of_other_sessions_are_left_alone(tx):
@@ -143,8 +143,8 @@ def test_tokens_of_other_sessions_are_left_alone(tx):
         assert validation.add_token(tx, sid, f"{sid}-2") == 2
     validation.keep_newest_tokens(tx, "s1", 2, 1)
     validation.delete_token(tx, "s1", 1)
-    assert validation.token_hashes(tx, "s1") == ["s1-2"]
-    assert validation.token_hashes(tx, "s2") == ["s2-1", "s2-2"]
+    assert [each.token_hash for each in validation.tokens(tx, "s1")] == ["s1-2"]
+    assert [each.token_hash for each in validation.tokens(tx, "s2")] == ["s2-1", "s2-2"]
 
 
 def test_a_token_needs_a_session(tx):
@@ -166,9 +166,24 @@ def test_only_a_higher_attempt_is_noted(tx, attempt, stored):
 
 def test_a_validation_changes_the_session(tx):
     validation.add_session(tx, make_session())
-    validation.set_validated(tx, "s1", 700)
+    for token_hash in ("first", "second"):
+        validation.add_token(tx, "s1", token_hash)
+    validation.set_validated(tx, "s1", 1, 700)
     found = validation.session(tx, "s1")
     assert (found.validated_ts, found.changed_ts) == (700, 700)
+    assert {(each.token_hash, each.used) for each in validation.tokens(tx, "s1")} == {
+        ("first", True),
+        ("second", False),
+    }
+
+
+def test_a_mail_gives_new_time_to_a_session_but_not_to_a_proof(tx):
+    validation.add_session(tx, make_session())
+    validation.set_sent(tx, "s1", 1, None, 600)
+    assert validation.session(tx, "s1").changed_ts == 600
+    validation.set_validated(tx, "s1", 1, 700)
+    validation.set_sent(tx, "s1", 2, None, 800)
+    assert validation.session(tx, "s1").changed_ts == 700
 
 
 # --- associations --------------------------------------------------------------------------------------

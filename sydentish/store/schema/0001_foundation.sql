@@ -49,6 +49,8 @@ CREATE TABLE validation_tokens (
     -- 1, 2, 3 … within the session: the newest few are valid.
     number BIGINT NOT NULL,
     token_hash TEXT NOT NULL,
+    -- When it proved the address; a link that is opened again proves nothing new.
+    used_ts BIGINT,
     PRIMARY KEY (sid, number)
 );
 
@@ -76,8 +78,8 @@ CREATE TABLE peppers (
 );
 
 CREATE TABLE ephemeral_keys (
-    -- Public keys of invitations, as bytes: they are asked for in either base64 alphabet.
-    public_key BLOB NOT NULL PRIMARY KEY,
+    -- Public keys of invitations, in hexadecimal: they are asked for in either base64 alphabet.
+    public_key TEXT NOT NULL PRIMARY KEY,
     expires_ts BIGINT NOT NULL
 );
 
@@ -94,6 +96,7 @@ CREATE TABLE outbox (
     attempts BIGINT NOT NULL,
     last_error TEXT
 );
+CREATE INDEX outbox_by_state ON outbox (kind, state, created_ts);
 CREATE INDEX outbox_by_destination ON outbox (kind, destination, state, due_ts, outbox_id);
 
 CREATE TABLE outbox_destinations (
