@@ -1,0 +1,1 @@
+"""Answering: from bytes on a socket to a deed, and back."""

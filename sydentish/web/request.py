@@ -1,0 +1,165 @@
+"""One request on a connection: it may be refused before its body came."""
+
+from io import BytesIO
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.web.http import Request
+
+from sydentish.web.dispatch import Dispatcher, Exchange, Head
+from sydentish.web.reply import Reply
+
+# Identity Service API, "Web browser clients".
+CORS = (
+    (b"Access-Control-Allow-Origin", b"*"),
+    (b"Access-Control-Allow-Methods", b"GET, POST, PUT, DELETE, OPTIONS"),
+    (b"Access-Control-Allow-Headers", b"X-Requested-With, Content-Type, Authorization"),
+)
+# How much of a refused body is read and thrown away before the connection is cut: closing at once would take
+# the answer away from a client that is still writing.
+_DISCARD_BYTES = 16 * 1024 * 1024
+
+
+class Connection(Protocol):
+    """What a request uses of the connection that it came on.
+
+    Attributes:
+        persistent: whether another request may follow.
+    """
+
+    persistent: bool
+
+    @property
+    def closing(self) -> bool:
+        """Whether the listener is going away, so that this is the connection's last request."""
+
+    def date(self) -> bytes:
+        """The time now, as a header has it."""
+
+    def received(self) -> None:
+        """The request at hand has arrived."""
+
+    def pause_reading(self) -> None:
+        """Reads nothing more until `resume_reading`."""
+
+    def resume_reading(self) -> None:
+        """Goes on reading."""
+
+    def loseConnection(self) -> None:
+        """Ends the connection once everything is written."""
+
+
+class HttpRequest(Request):
+    """One request: collects the body within its limit, and writes the answer.
+
+    Attributes:
+        exchange: what the dispatcher made of its head; None until that is there.
+    """
+
+    channel: Connection  # type: ignore[assignment]
+
+    def __init__(self, channel: Connection, dispatcher: Dispatcher) -> None:
+        super().__init__(channel, queued=False)  # type: ignore[arg-type]
+        self._dispatcher = dispatcher
+        self.exchange: Exchange | None = None
+        self._body = bytearray()
+        self._received = 0
+        self._refused = False
+        self._admission_asked = False
+        self._complete = False
+
+    def begin(self, method: bytes, target: bytes, version: bytes) -> None:
+        """Called when all headers are there, before any of the body is."""
+        self.method, self.uri, self.clientproto = method, target, version
+        path, _, query = target.partition(b"?")
+        headers = self.requestHeaders
+        head = Head(
+            method=method.decode("ascii", "replace"),
+            path=path.decode("latin-1"),
+            query=query,
+            authorization=next(iter(headers.getRawHeaders(b"authorization", [])), None),
+            content_type=next(iter(headers.getRawHeaders(b"content-type", [])), b""),
+        )
+        self.exchange = self._dispatcher.open(head)
+
+    def gotLength(self, length: int | None) -> None:
+        """Called with the announced length of the body, None if it comes in chunks."""
+        self.content = BytesIO()
+        exchange = self.exchange
+        if exchange is None or length == 0:
+            return
+        if exchange.refusal is not None:
+            self._refuse(exchange.refusal)
+        elif length is not None and exchange.body_limit is not None and length > exchange.body_limit:
+            self._refuse(self._dispatcher.too_large(exchange))
+        if self._refused:
+            # Nobody is asked to go on with a body that is not wanted.
+            self.requestHeaders.removeHeader(b"expect")
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Called with each piece of the body."""
+        self._received += len(data)
+        exchange = self.exchange
+        if self._refused:
+            if self._received > _DISCARD_BYTES:
+                self.channel.loseConnection()
+        elif exchange and exchange.body_limit is not None and self._received > exchange.body_limit:
+            self._body.clear()
+            self._refuse(self._dispatcher.too_large(exchange))
+        else:
+            self._body += data
+            if exchange and not self._admission_asked and exchange.wants_admission(self._received):
+                self._admission_asked = True
+                self.channel.pause_reading()
+                Deferred.fromCoroutine(self._ask_admission(exchange))
+
+    async def _ask_admission(self, exchange: Exchange) -> None:
+        """Goes on with a large body only if its sender may ask at all."""
+        refusal = await self._dispatcher.admission(exchange)
+        if self._disconnected or self._complete:
+            return
+        if refusal is not None:
+            self._body.clear()
+            self._refuse(refusal)
+        self.channel.resume_reading()
+
+    def requestReceived(self, _command: bytes, _path: bytes, _version: bytes) -> None:
+        """Called when the body is complete."""
+        self._complete = True
+        self.channel.received()
+        if self._refused:
+            self.finish()
+        elif self.exchange is not None:
+            Deferred.fromCoroutine(self._answer(self.exchange))
+
+    async def _answer(self, exchange: Exchange) -> None:
+        reply = await self._dispatcher.answer(exchange, bytes(self._body))
+        if self._disconnected:
+            self._dispatcher.note(exchange, reply.status)
+            return
+        self._send(exchange, reply)
+        self.finish()
+
+    def _refuse(self, reply: Reply) -> None:
+        """Answers at once; what is still to come of the body is thrown away, and the connection ends with it."""
+        self._refused = True
+        self.channel.persistent = False
+        if self.exchange is not None:
+            self._send(self.exchange, reply)
+
+    def _send(self, exchange: Exchange, reply: Reply) -> None:
+        if self.channel.closing:
+            self.channel.persistent = False
+        self.setResponseCode(reply.status)
+        set_header = self.responseHeaders.setRawHeaders
+        set_header(b"Date", [self.channel.date()])
+        set_header(b"Content-Type", [reply.content_type])
+        if reply.body or self.method != b"HEAD":  # RFC 9110, 8.6: else it would be the length of a GET's body
+            set_header(b"Content-Length", [b"%d" % len(reply.body)])
+        set_header(b"Cache-Control", [b"no-store"])
+        for name, value in (*CORS, *reply.headers):
+            set_header(name, [value])
+        if not self.channel.persistent:
+            set_header(b"Connection", [b"close"])
+        self.write(reply.body)
+        self._dispatcher.note(exchange, reply.status)

@@ -1,0 +1,248 @@
+"""Look-ups."""
+
+import orjson
+import pytest
+import pytest_twisted
+from fixtures import Counting, House, RecordingSigns
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from store_tools import START_MS, InlineDatabase, at_once
+from twisted.internet.task import Clock
+
+from sydentish.actions.accounts import Caller, Gate
+from sydentish.actions.lookup import Lookup
+from sydentish.actions.peppers import PepperRotation
+from sydentish.domain.accounts import hash_secret
+from sydentish.domain.associations import Association
+from sydentish.domain.errors import Busy, InvalidParam, InvalidPepper, TermsNotSigned, UnknownToken
+from sydentish.domain.lookup import hash_address
+from sydentish.domain.terms import Policy, PolicyText, Terms
+from sydentish.domain.threepids import EMAIL, Threepid
+from sydentish.store import accounts as account_rows
+from sydentish.store import associations as association_rows
+from sydentish.store import lookup as lookup_rows
+from sydentish.store.migrate import migrate_sqlite, shipped_steps
+
+ALICE = "@alice:hs.example.org"
+HOUR = 3600_000
+
+
+async def bind(house, address):
+    caller = await house.log_in(ALICE)
+    await house.associations.bind(caller, await house.prove(caller, address), ALICE)
+    return caller
+
+
+async def pepper_of(house, caller):
+    return (await house.lookup.hash_details(caller))["lookup_pepper"]
+
+
+def hashed(address, pepper, medium=EMAIL):
+    return hash_address(Threepid(medium, address), pepper)
+
+
+async def look_up(house, caller, addresses, algorithm="sha256", pepper=None):
+    pepper = await pepper_of(house, caller) if pepper is None else pepper
+    return orjson.loads(await house.lookup.lookup(caller, algorithm, pepper, addresses))
+
+
+@pytest.mark.parametrize(("allow_none", "offered"), [(True, ["sha256", "none"]), (False, ["sha256"])])
+@pytest_twisted.ensureDeferred
+async def test_the_details_name_the_algorithms_and_the_pepper(make_house, allow_none, offered):
+    house = await make_house(allow_none=allow_none)
+    details = await house.lookup.hash_details(await house.log_in())
+    assert details["algorithms"] == offered
+    assert len(details["lookup_pepper"]) == 32
+
+
+@pytest_twisted.ensureDeferred
+async def test_known_addresses_are_found_by_hash_and_unknown_ones_are_not(house):
+    caller = await bind(house, "alice@example.org")
+    pepper = await pepper_of(house, caller)
+    known, unknown = hashed("alice@example.org", pepper), hashed("bob@example.org", pepper)
+    assert await look_up(house, caller, [unknown, known]) == {known: ALICE}
+    assert await look_up(house, caller, [hashed("alice@example.org", pepper, "msisdn")]) == {}
+    assert await look_up(house, caller, [hashed("alice@example.org", "other pepper")]) == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_known_addresses_are_found_in_the_clear_as_they_were_asked_for(house):
+    caller = await bind(house, "alice@example.org")
+    asked = [
+        "alice@example.org email",
+        "bob@example.org email",
+        "alice@example.org msisdn",
+        "alice@example.org",
+        "alice@example.org  email",
+        " email",
+        "email",
+        "",
+    ]
+    assert await look_up(house, caller, asked, "none") == {"alice@example.org email": ALICE}
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "none"])
+@pytest_twisted.ensureDeferred
+async def test_asking_for_nothing_answers_nothing(house, algorithm):
+    assert await look_up(house, await house.log_in(), [], algorithm) == {}
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "none"])
+@pytest_twisted.ensureDeferred
+async def test_asking_twice_answers_once(house, algorithm):
+    caller = await bind(house, "alice@example.org")
+    pepper = await pepper_of(house, caller)
+    entry = hashed("alice@example.org", pepper) if algorithm == "sha256" else "alice@example.org email"
+    answer = await house.lookup.lookup(caller, algorithm, pepper, [entry, entry, "x", "x", entry])
+    assert orjson.loads(answer) == {entry: ALICE}
+    assert answer.count(entry) == 1
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "none"])
+@pytest_twisted.ensureDeferred
+async def test_a_nul_ends_no_address(house, algorithm):
+    caller = await bind(house, "alice@example.org")
+    pepper = await pepper_of(house, caller)
+    entries = [hashed("alice@example.org", pepper), "alice@example.org email"]
+    asked = [f"{entry}\0{rest}" for entry in entries for rest in ("", "x", " email")]
+    assert await look_up(house, caller, [*asked, "alice@example.org\0 email"], algorithm) == {}
+
+
+@pytest.mark.parametrize(("count", "refused"), [(2, False), (3, True)])
+@pytest_twisted.ensureDeferred
+async def test_more_addresses_than_allowed_are_refused(make_house, count, refused):
+    house = await make_house(max_addresses=2)
+    caller = await house.log_in()
+    if refused:
+        with pytest.raises(InvalidParam, match="addresses: must be at most 2"):
+            await look_up(house, caller, ["x"] * count)
+    else:
+        assert await look_up(house, caller, ["x"] * count) == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_ten_thousand_addresses_are_looked_up_at_once(house):
+    caller = await bind(house, "alice@example.org")
+    pepper = await pepper_of(house, caller)
+    asked = [hashed(f"{number}@example.org", pepper) for number in range(9_999)]
+    known = hashed("alice@example.org", pepper)
+    assert await look_up(house, caller, [*asked, known]) == {known: ALICE}
+
+
+@pytest.mark.parametrize("algorithm", ["", "SHA256", "sha512", "none\0", "none "])
+@pytest_twisted.ensureDeferred
+async def test_another_algorithm_is_refused(house, algorithm):
+    with pytest.raises(InvalidParam, match="algorithm: must be one of sha256, none"):
+        await look_up(house, await house.log_in(), [], algorithm)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_clear_can_be_switched_off(make_house):
+    house = await make_house(allow_none=False)
+    with pytest.raises(InvalidParam, match=r"algorithm: must be one of sha256$"):
+        await look_up(house, await house.log_in(), [], "none")
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "none"])
+@pytest.mark.parametrize("pepper", ["", "wrong", "\0", "x" * 100_000])
+@pytest_twisted.ensureDeferred
+async def test_a_wrong_pepper_is_answered_with_the_right_one(house, algorithm, pepper):
+    caller = await house.log_in()
+    with pytest.raises(InvalidPepper) as refused:
+        await look_up(house, caller, [], algorithm, pepper)
+    assert refused.value.algorithm == algorithm
+    assert refused.value.lookup_pepper == await pepper_of(house, caller)
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_may_not_ask_learns_nothing_else(make_house):
+    terms = Terms((Policy("privacy", "1", (PolicyText("en", "Privacy", "https://x"),)),))
+    house = await make_house(terms=terms)
+    caller = await house.log_in()
+    for refused, error in ((Caller("unknown"), UnknownToken), (caller, TermsNotSigned)):
+        with pytest.raises(error):
+            await house.lookup.lookup(refused, "md5", "wrong", ["x"] * 20_000)
+        with pytest.raises(error):
+            await house.lookup.hash_details(refused)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_look_up_is_a_sign_of_life_of_the_homeserver_of_who_asks(house):
+    caller = await house.log_in("@a:asking.example.org:8448")
+    house.signs.heard.clear()
+    await house.lookup.lookup(caller, "sha256", await pepper_of(house, caller), [])
+    assert house.signs.heard == ["asking.example.org:8448"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_before_the_first_pepper_it_is_busy(tmp_path):
+    house = House(tmp_path)
+    house.db.startService()
+    caller = await house.log_in()
+    with pytest.raises(Busy):
+        await house.lookup.hash_details(caller)
+    with pytest.raises(Busy):
+        await house.lookup.lookup(caller, "sha256", "p", [])
+    await house.stop()
+
+
+# --- whatever is asked ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def inline(tmp_path):
+    """A look-up over a database without threads, in which a few odd addresses are bound."""
+    path = tmp_path / "inline.db"
+    migrate_sqlite(path, 5000, START_MS, shipped_steps())
+    db = InlineDatabase(path)
+    now = {"clock": Clock(), "now_ms": lambda: START_MS, "random_bytes": Counting()}
+    at_once(PepperRotation(db=db, interval_ms=None, grace_ms=HOUR, **now).ensure_pepper())
+
+    def fill(tx):
+        account_rows.add_account(tx, ALICE, START_MS)
+        account_rows.add_token(tx, hash_secret("token"), ALICE, START_MS)
+        for number, address in enumerate(BOUND):
+            threepid = Threepid(EMAIL, address)
+            association_rows.put(tx, Association(threepid, ALICE, 1, 1, 2, "id.example.org", number))
+            lookup_rows.set_mxid(tx, threepid, ALICE)
+
+    at_once(_write(db, fill))
+    lookup = Lookup(
+        gate=Gate(db=db, terms=Terms(), now_ms=lambda: START_MS),
+        allow_none=True,
+        max_addresses=None,
+        pepper_grace_ms=HOUR,
+        signs_of_life=RecordingSigns(),
+        now_ms=lambda: START_MS,
+    )
+    yield lookup
+    db.connection.close()
+
+
+async def _write(db, fn):
+    return await db.write(fn)
+
+
+BOUND = ["alice@example.org", "a'b@example.org", "é@example.org", "{}@example.org", "a%b@example.org"]
+ODD = st.sampled_from(
+    ['"', "\\", "\n", "\0", "'", "[]", "{}", "null", "1", "1e9", "%", " email", "\ud7ff", "😀"]
+)
+ENTRIES = st.one_of(
+    st.sampled_from([f"{address} email" for address in BOUND]),
+    st.text(st.characters(codec="utf-8")),
+    st.builds(lambda *parts: "".join(parts), st.sampled_from(BOUND), ODD, st.sampled_from([" email", ""])),
+    ODD,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(entries=st.lists(ENTRIES), data=st.data())
+def test_whatever_is_asked_only_what_is_bound_and_asked_for_is_answered(inline, entries, data):
+    caller = Caller("token")
+    pepper = at_once(inline.hash_details(caller))["lookup_pepper"]
+    answer = orjson.loads(at_once(inline.lookup(caller, "none", pepper, entries)))
+    assert answer == {entry: ALICE for entry in entries if entry in {f"{known} email" for known in BOUND}}
+    hashes = [hashed(entry.removesuffix(" email"), pepper) for entry in entries]
+    asked = data.draw(st.permutations([*entries, *hashes]))
+    answer = orjson.loads(at_once(inline.lookup(caller, "sha256", pepper, asked)))
+    assert answer == {entry: ALICE for entry in asked if entry in {hashed(known, pepper) for known in BOUND}}

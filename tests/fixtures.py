@@ -1,0 +1,293 @@
+"""The production parts, joined as `sydentish.app` joins them, with fake edges: time, relay, homeservers.
+
+Nothing of ours is patched: an edge is a port (`sydentish.actions.ports`), and these are its other sides.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from nacl.signing import SigningKey
+from store_tools import START_MS
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from sydentish.actions.accounts import Accounts, Caller, Gate
+from sydentish.actions.associations import Associations
+from sydentish.actions.keys import PublicKeys
+from sydentish.actions.lookup import Lookup
+from sydentish.actions.peppers import PepperRotation
+from sydentish.actions.terms import TermsOfService
+from sydentish.actions.validation import Credentials, TokenRequest, Validation
+from sydentish.domain.accounts import HomeserverPolicy
+from sydentish.domain.delivery import Delivered, Delivery, NotDelivered
+from sydentish.domain.errors import EmailSendError
+from sydentish.domain.keys import KeyRing, make_key, parse_key
+from sydentish.domain.terms import Terms
+from sydentish.domain.threepids import EMAIL, Threepid
+from sydentish.domain.validation import NextLinkPolicy
+from sydentish.senders.render import Templates, shipped_templates
+from sydentish.store.migrate import migrate_sqlite, shipped_steps
+from sydentish.store.sqlite import SqliteDatabase
+from sydentish.web.dispatch import Dispatcher, Limits
+from sydentish.web.handlers.accounts import AccountHandlers
+from sydentish.web.handlers.associations import AssociationHandlers
+from sydentish.web.handlers.keys import KeyHandlers
+from sydentish.web.handlers.lookup import LookupHandlers
+from sydentish.web.handlers.status import StatusHandlers
+from sydentish.web.handlers.terms import TermsHandlers
+from sydentish.web.handlers.validation import ValidationHandlers, ValidationPages
+from sydentish.web.pages import Pages
+from sydentish.web.routes import CONFIRM_EMAIL, PUBLIC_PREFIX, PublicHandlers, public_routes
+
+SERVER_NAME = "id.example.org"
+BASE_URL = "https://id.example.org"
+DAY_MS = 24 * 3600 * 1000
+
+
+@dataclass
+class RecordingSender:
+    """A relay that takes every mail, refuses every mail, or waits until it is told which.
+
+    Attributes:
+        mails: pairs of address and link, in the order in which they were handed over.
+        failing: refuse.
+        holding: answer only when `release` is called.
+    """
+
+    mails: list[tuple[str, str]] = field(default_factory=list)
+    failing: bool = False
+    holding: bool = False
+    held: list[Deferred[None]] = field(default_factory=list)
+
+    async def send_verification(self, address: str, link: str) -> None:
+        self.mails.append((address, link))
+        if self.holding:
+            waiting: Deferred[None] = Deferred()
+            self.held.append(waiting)
+            await waiting
+        if self.failing:
+            raise EmailSendError("The mail could not be sent")
+
+    def release(self) -> None:
+        held, self.held = self.held, []
+        for waiting in held:
+            waiting.callback(None)
+
+    def last_token(self) -> str:
+        return parse_qs(urlsplit(self.mails[-1][1]).query)["token"][0]
+
+
+@dataclass
+class FakeVerifier:
+    """Homeservers that know the OpenID tokens in `tokens`; an exception in there is raised."""
+
+    tokens: dict[str, str | Exception] = field(default_factory=dict)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+    async def user_id_of(self, server_name: str, access_token: str) -> str:
+        self.asked.append((server_name, access_token))
+        found = self.tokens[access_token]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+@dataclass
+class RecordingSigns:
+    """Notes which homeservers were heard from."""
+
+    heard: list[str] = field(default_factory=list)
+
+    def heard_from(self, server_name: str) -> None:
+        self.heard.append(server_name)
+
+
+@dataclass
+class ScriptedDeliverer:
+    """Answers deliveries with what `answers` says for the destination, else with success; may hold them back."""
+
+    answers: dict[str, list[Delivered | NotDelivered]] = field(default_factory=dict)
+    seen: list[Delivery] = field(default_factory=list)
+    on_seen: Callable[[Delivery], None] = lambda _delivery: None
+    hold: Deferred[None] | None = None
+
+    async def deliver(self, delivery: Delivery) -> Delivered | NotDelivered:
+        self.seen.append(delivery)
+        self.on_seen(delivery)
+        if self.hold is not None:
+            await self.hold
+        queued = self.answers.get(delivery.destination)
+        return queued.pop(0) if queued else Delivered("POST")
+
+
+@dataclass
+class RecordedRequests:
+    """A `RequestLog` that remembers."""
+
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def answered(self, **line: Any) -> None:
+        self.lines.append(line)
+
+
+class Counting:
+    """A random source that never repeats itself and is the same in every run."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, size: int) -> bytes:
+        self.count += 1
+        return self.count.to_bytes(4, "big") * (size // 4) + b"\0" * (size % 4)
+
+
+def signing_keys(server_name: str = SERVER_NAME) -> KeyRing:
+    return KeyRing(server_name, parse_key(make_key("0", bytes(range(32)))))
+
+
+def public_key_bytes() -> bytes:
+    return bytes(SigningKey(bytes(range(32))).verify_key)
+
+
+class House:
+    """All actions and the public dispatcher over a real SQLite database."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        terms: Terms = Terms(),  # noqa: B008 - frozen
+        next_links: NextLinkPolicy = NextLinkPolicy(),  # noqa: B008 - frozen
+        policy: HomeserverPolicy = HomeserverPolicy(),  # noqa: B008 - frozen
+        allow_none: bool = True,
+        max_addresses: int | None = 10_000,
+        pepper_rotation_ms: int | None = None,
+        confirm: bool = False,
+        token_in_query: bool = True,
+        limits: Limits = Limits(65536, 4 * 1024 * 1024, 60.0),  # noqa: B008 - frozen
+    ) -> None:
+        self.path = folder / "sydentish.db"
+        self.clock = Clock()
+        self.clock.advance(START_MS / 1000)
+        self.random = Counting()
+        self.sender = RecordingSender()
+        self.verifier = FakeVerifier()
+        self.signs = RecordingSigns()
+        self.keys = signing_keys()
+        self.woken = 0
+        migrate_sqlite(self.path, 5000, START_MS, shipped_steps())
+        self.db = SqliteDatabase(self.path, reactor, readers=2, max_queue=1000, busy_timeout_ms=5000)
+        self.gate = Gate(db=self.db, terms=terms, now_ms=self.now_ms)
+        self.accounts = Accounts(
+            db=self.db,
+            gate=self.gate,
+            verifier=self.verifier,
+            policy=policy,
+            signs_of_life=self.signs,
+            max_registering=2,
+            now_ms=self.now_ms,
+            random_bytes=self.random,
+        )
+        self.terms = TermsOfService(gate=self.gate, terms=terms, now_ms=self.now_ms)
+        self.validation = Validation(
+            db=self.db,
+            gate=self.gate,
+            sender=self.sender,
+            public_base_url=BASE_URL,
+            next_links=next_links,
+            lifetime_ms=DAY_MS,
+            now_ms=self.now_ms,
+            random_bytes=self.random,
+        )
+        self.associations = Associations(
+            gate=self.gate,
+            keys=self.keys,
+            validity_ms=100 * 365 * DAY_MS,
+            session_lifetime_ms=DAY_MS,
+            wake_outbox=self._wake,
+            now_ms=self.now_ms,
+        )
+        self.lookup = Lookup(
+            gate=self.gate,
+            allow_none=allow_none,
+            max_addresses=max_addresses,
+            pepper_grace_ms=3600_000,
+            signs_of_life=self.signs,
+            now_ms=self.now_ms,
+        )
+        self.peppers = PepperRotation(
+            db=self.db,
+            clock=self.clock,
+            interval_ms=pepper_rotation_ms,
+            grace_ms=3600_000,
+            now_ms=self.now_ms,
+            random_bytes=self.random,
+        )
+        self.public_keys = PublicKeys(db=self.db, keys=self.keys, now_ms=self.now_ms)
+        self.requests = RecordedRequests()
+        self.pages = Pages(Templates(shipped_templates()), brand="default", server_name=SERVER_NAME)
+        self.routes = public_routes(
+            PublicHandlers(
+                accounts=AccountHandlers(self.accounts),
+                associations=AssociationHandlers(self.associations),
+                keys=KeyHandlers(self.public_keys),
+                lookup=LookupHandlers(self.lookup),
+                status=StatusHandlers(),
+                terms=TermsHandlers(self.terms),
+                validation=ValidationHandlers(self.validation),
+                validation_pages=ValidationPages(
+                    self.validation,
+                    self.pages,
+                    confirm=confirm,
+                    confirm_action=BASE_URL + PUBLIC_PREFIX + CONFIRM_EMAIL,
+                ),
+            )
+        )
+        self.dispatcher = Dispatcher(
+            routes=self.routes,
+            prefix=PUBLIC_PREFIX,
+            gate=self.gate,
+            pages=self.pages,
+            limits=limits,
+            token_in_query=token_in_query,
+            clock=self.clock,
+            new_request_id=lambda: f"r{self.random.count}",
+            log=self.requests,
+        )
+
+    def now_ms(self) -> int:
+        return int(self.clock.seconds() * 1000)
+
+    def advance(self, ms: int) -> None:
+        self.clock.advance(ms / 1000)
+
+    async def start(self) -> None:
+        self.db.startService()
+        await self.peppers.ensure_pepper()
+
+    async def stop(self) -> None:
+        await self.db.stopService()
+
+    async def log_in(self, user_id: str = "@alice:hs.example.org") -> Caller:
+        """An account with an access token; what the gate is asked with."""
+        return Caller(await self.token(user_id))
+
+    async def token(self, user_id: str = "@alice:hs.example.org") -> str:
+        self.verifier.tokens[f"openid for {user_id}"] = user_id
+        return await self.accounts.register(user_id.partition(":")[2], f"openid for {user_id}")
+
+    async def prove(
+        self, caller: Caller, address: str = "alice@example.org", client_secret: str = "s3cret"
+    ) -> Credentials:
+        """A session that has proved an address."""
+        request = TokenRequest(Threepid(EMAIL, address), client_secret, 1, None)
+        credentials = Credentials(await self.validation.request_token(caller, request), client_secret)
+        await self.validation.submit_token(caller, credentials, self.sender.last_token())
+        return credentials
+
+    def _wake(self) -> None:
+        self.woken += 1
