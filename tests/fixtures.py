@@ -32,7 +32,7 @@ from sydentish.domain.validation import NextLinkPolicy
 from sydentish.senders.render import Templates, shipped_templates
 from sydentish.store.migrate import migrate_sqlite, shipped_steps
 from sydentish.store.sqlite import SqliteDatabase
-from sydentish.web.dispatch import Dispatcher, Limits
+from sydentish.web.dispatch import Dispatcher, RequestLimits
 from sydentish.web.handlers.accounts import AccountHandlers
 from sydentish.web.handlers.associations import AssociationHandlers
 from sydentish.web.handlers.keys import KeyHandlers
@@ -168,7 +168,7 @@ class House:
         pepper_rotation_ms: int | None = None,
         confirm: bool = False,
         token_in_query: bool = True,
-        limits: Limits = Limits(65536, 4 * 1024 * 1024, 60.0),  # noqa: B008 - frozen
+        limits: RequestLimits = RequestLimits(65536, 4 * 1024 * 1024, 60.0),  # noqa: B008 - frozen
     ) -> None:
         self.path = folder / "sydentish.db"
         self.clock = Clock()

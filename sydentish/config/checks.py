@@ -52,15 +52,23 @@ def _names(config: Config) -> Told:
         ("server_name", (config.general.server_name,)),
         ("server_name_aliases", config.general.server_name_aliases),
     ):
-        odd = [name for name in names if _is_local(name)]
+        odd = [f"{name} {why}" for name in names if (why := _oddity(name)) is not None]
         if odd:
-            message = f"{', '.join(odd)} is no public domain: other servers will not know it by that name"
-            yield "general", key, message
+            yield "general", key, "; ".join(odd)
 
 
-def _is_local(name: str) -> bool:
+def _oddity(name: str) -> str | None:
+    """What is suspicious about a server name, as the rest of a sentence that begins with it."""
     parsed = parse_server_name(name)
-    return parsed.is_ip or parsed.port is not None or "." not in parsed.host
+    if parsed.is_ip:
+        return "is an IP address: the name of an identity server is usually a bare domain"
+    if "." not in parsed.host:
+        return "is no public domain: other servers will not know it by that name"
+    if parsed.port is not None:
+        return (
+            f"carries a port: the name of an identity server is usually a bare domain, such as {parsed.host}"
+        )
+    return None
 
 
 def _protection(config: Config) -> Told:

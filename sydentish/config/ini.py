@@ -15,6 +15,7 @@ from sydentish.config.problems import Problem
 _KEY = re.compile(r"[0-9A-Za-z_.-]{1,100}")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 _COMMENTS = ("#", ";")
+_COMMENT_BEHIND = re.compile(r"\s[#;]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,17 @@ class Entry:
         """A problem with this entry."""
         return Problem(self.source, self.line, self.section, self.key, message)
 
+    def refused(self, message: str) -> Problem:
+        """A problem with the value; it says so where the value holds what other kinds of files would leave out."""
+        hints = []
+        if '"' in self.value or "'" in self.value:
+            hints.append("; quotes belong to the value: take them away")
+        if _COMMENT_BEHIND.search(self.value):
+            hints.append(
+                "; what looks like a comment belongs to the value: comments stand on lines of their own"
+            )
+        return self.problem("".join([message, *hints]))
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -49,12 +61,14 @@ class Document:
         sections: the first line of each section that appears, in the order of the file.
         entries: in the order of the file; no section has a key twice.
         problems: what could not be understood.
+        unread: nothing is known of what the file says, because it could not be read.
     """
 
     source: str
     sections: Mapping[str, int] = field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
     problems: tuple[Problem, ...] = ()
+    unread: bool = False
 
 
 def parse(source: str, text: str) -> Document:

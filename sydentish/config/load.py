@@ -42,10 +42,14 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
         *_unknown(document),
         *_doubled_secrets(document.entries),
         *_doubled_secrets(overrides),
-        *checks.half_login(chosen),
+        # The other half could stand in a file that cannot be read.
+        *(() if document.unread else checks.half_login(chosen)),
         *settling.problems,
         *policy_problems,
     ]
+    if document.unread:
+        # What else there is to say of the file would not be true.
+        problems = [*document.problems, *(problem for problem in problems if problem.source == ENVIRONMENT)]
     if problems:
         raise ConfigError(problems)
     made: dict[str, Any] = {section: section_type(**settled[section]) for section, section_type in sections()}
@@ -61,11 +65,13 @@ def _document(path: Path | None) -> Document:
         return ini.parse(source, files.read_bounded(path).decode())
     except OSError as error:
         message = f"cannot be read: {files.reason(error)}"
+        if isinstance(error, FileNotFoundError):
+            message += "; name the file with -c, or begin with a copy of sydentish.conf.sample"
     except UnicodeDecodeError as error:
         message = f"must be UTF-8 text: byte {error.start} is not"
     except ValueError:
         message = "cannot be read: the name is not one of a file"
-    return Document(source, problems=(Problem(source, None, None, None, message),))
+    return Document(source, problems=(Problem(source, None, None, None, message),), unread=True)
 
 
 def _known() -> list[tuple[str, str]]:
@@ -177,7 +183,7 @@ class _Settling:
         try:
             return parser(entry.value)
         except ValueError as error:
-            self.problems.append(entry.problem(str(error)))
+            self.problems.append(entry.refused(str(error)))
             return _MISSING
 
     def _unset(self, section: str, key: str, declaration: Declaration, entry: Entry | None) -> object:

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from sydentish.config import files
 from sydentish.domain.ids import parse_server_name
@@ -14,6 +14,7 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _HOST = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,252}")
 # RFC 3986 section 3.3.
 _PATH = re.compile(r"([0-9A-Za-z._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")
+_SCHEME = re.compile(r"([A-Za-z][0-9A-Za-z+.-]*)://")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _MAX_PORT = 65535
 # For the owner and the group; Twisted's own would be for everybody.
@@ -39,6 +40,10 @@ class DnsServer(NamedTuple):
 
 def server_name(value: str) -> str:
     """A Matrix server name in its canonical form: lower case, IP literals shortened."""
+    scheme = _SCHEME.match(value)
+    if scheme is not None:
+        what = scheme[0].lower() if scheme[1].lower() in _DEFAULT_PORTS else "a scheme"
+        raise ValueError(f"must be a server name such as example.org: write it without {what}")
     try:
         return str(parse_server_name(value))
     except ValueError as error:
@@ -64,12 +69,18 @@ def host(value: str) -> str:
 def base_url(value: str) -> str:
     """An absolute http or https URL, perhaps with a path, to which paths can be added.
 
-    Returned with scheme and host in lower case and without a slash at its end.
+    Returned with scheme and host in lower case and without a slash at its end. The paths that are added begin with
+    `/_matrix`, so it has none of that itself.
     """
     problem = "must be an absolute URL such as https://id.example.org, without user, query and fragment"
     parts = _web_url(value, problem)
     if "?" in value or "#" in value:
         raise ValueError(problem)
+    if "/_matrix" in unquote(parts.path).lower():
+        raise ValueError(
+            "must be the URL without /_matrix and what follows it, such as https://id.example.org: "
+            "whoever uses it adds that"
+        )
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
 
 

@@ -87,7 +87,7 @@ class _PolicyReader:
         try:
             url = page_url(url) if "url" in parts else ""
         except ValueError as error:
-            self.problems.append(parts["url"].problem(str(error)))
+            self.problems.append(parts["url"].refused(str(error)))
         return PolicyText(language, name, url)
 
 

@@ -18,10 +18,10 @@ _HEAD = """\
 # Only server_name and public_base_url must be set. A line such as #key = value shows the default; take
 # the # away to change it. `sydentish check-config -c FILE` tells all that is wrong with a file.
 #
-# The form: [section], key = value, and whole lines that begin with # or ; as comments. A value goes on
-# in indented lines. A list has its items on lines of their own or separated by commas, unless its
-# sentence says otherwise. Durations are written 500ms, 30s, 5m, 24h or 14d, sizes 65536, 64K or 4M.
-# A relative path counts from the working directory.
+# The form: [section], key = value, and whole lines that begin with # or ; as comments. Quotes, and a #
+# behind a value, belong to the value, which goes on in indented lines. A list has its items on lines of
+# their own or separated by commas, unless its sentence says otherwise. Durations are written 500ms, 30s,
+# 5m, 24h or 14d, sizes 65536, 64K or 4M. A relative path counts from the working directory.
 #
 # An environment variable SYDENTISH_<SECTION>__<KEY>, such as SYDENTISH_EMAIL__SMTP_HOST, replaces the
 # option in the file; policies stand in the file only.

@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from sydentish.federation.addresses import AddressPolicy
 from sydentish.federation.discovery import Route
-from sydentish.federation.endpoint import AnswerTooLarge, Limits, RouteEndpoint
+from sydentish.federation.endpoint import AnswerTooLarge, EndpointLimits, RouteEndpoint
 from sydentish.federation.tls import TlsOptions
 from sydentish.federation.waiting import cancellable
 
@@ -125,7 +125,7 @@ class Https:
             Exception: whatever Twisted, OpenSSL and service_identity raise when a connection fails.
         """
         # A body in chunks of one byte is six times its size; more is nobody's honest answer.
-        limits = Limits(self._connect_limit, _MAX_HEAD + 6 * max_bytes)
+        limits = EndpointLimits(self._connect_limit, _MAX_HEAD + 6 * max_bytes)
         endpoint = RouteEndpoint(
             self._reactor,
             route,

@@ -28,7 +28,7 @@ class AnswerTooLarge(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class EndpointLimits:
     """What one connection may take: seconds to connect to one target, and bytes that come back."""
 
     connect_seconds: float
@@ -50,7 +50,7 @@ class RouteEndpoint:
         resolver: IHostnameResolver,
         policy: AddressPolicy,
         tls: TlsOptions,
-        limits: Limits,
+        limits: EndpointLimits,
     ) -> None:
         self._reactor = reactor
         self._route = route

@@ -24,9 +24,10 @@ from jinja2 import (
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
 
+from sydentish.senders.brands import brand_folders, no_such_brand
+
 SHIPPED_BRAND = "default"
 
-_BRAND = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MAX_SUBJECT = 200
 _MAX_VALUE = 500
 # What cannot be seen, by its Unicode category: controls, surrogates, separators of lines, and format characters
@@ -57,7 +58,15 @@ _PAGES: Mapping[str, tuple[Mapping[str, str], ...]] = {
 
 
 class TemplateProblem(Exception):
-    """A template cannot be used; the message names the file, the line where it is known, and what is wrong."""
+    """Templates cannot be used; the message has a line for each problem.
+
+    Attributes:
+        problems: what is wrong; each names the file, and the line where it is known.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +106,19 @@ class Templates:
             default_brand: the brand where none, or an unknown one, is asked for.
 
         Raises:
-            TemplateProblem: `custom` cannot be read, a folder in it has a name that no brand can have, or the
-                default brand does not exist.
+            TemplateProblem: `custom` or a folder in it cannot be read, a folder has a name that no brand can
+                have, or the default brand does not exist; it has the mistakes in templates, too.
         """
         self._brands: dict[str, SandboxedEnvironment] = {
             SHIPPED_BRAND: _environment(shipped / SHIPPED_BRAND),
         }
-        for folder in _brand_folders(custom):
+        found, problems = brand_folders(custom)
+        for folder in found:
             self._brands[folder.name] = _environment(folder, shipped / SHIPPED_BRAND)
         if default_brand not in self._brands:
-            raise TemplateProblem(f"there is no folder for the default brand {default_brand!r}")
+            problems.append(no_such_brand(default_brand, self.brands, custom))
+        if problems:
+            raise TemplateProblem(*problems, *self._mistakes())
         self._default = self._brands[default_brand]
 
     @property
@@ -118,14 +130,20 @@ class Templates:
         """Compiles every known template of every brand, and renders it with sample values.
 
         Raises:
-            TemplateProblem: for the first template that is missing, has a mistake, uses a variable that there
-                is not, or lacks a subject or a body.
+            TemplateProblem: with every template that is missing, has a mistake, uses a variable that there is
+                not, or lacks a subject or a body.
         """
-        for brand, environment in self._brands.items():
-            try:
-                _check(environment)
-            except TemplateProblem as problem:
-                raise TemplateProblem(f"brand {brand!r}: {problem}") from problem
+        mistakes = self._mistakes()
+        if mistakes:
+            raise TemplateProblem(*mistakes)
+
+    def _mistakes(self) -> list[str]:
+        told = (
+            f"brand {brand!r}: {mistake}"
+            for brand, environment in self._brands.items()
+            for mistake in _check(environment)
+        )
+        return list(dict.fromkeys(told))
 
     def mail(self, name: str, brand: str | None, variables: Mapping[str, str]) -> MailText:
         """Renders `<name>.eml.txt` and `<name>.eml.html`; the subject is that of the former.
@@ -147,19 +165,6 @@ class Templates:
 
     def _environment(self, brand: str | None) -> SandboxedEnvironment:
         return self._default if brand is None else self._brands.get(brand, self._default)
-
-
-def _brand_folders(custom: Path | None) -> Iterator[Path]:
-    if custom is None:
-        return
-    try:
-        folders = sorted(path for path in custom.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except OSError as error:
-        raise TemplateProblem(f"{custom}: cannot be read: {error.strerror}") from None
-    for folder in folders:
-        if not _BRAND.fullmatch(folder.name):
-            raise TemplateProblem(f"{folder}: a brand's name has 1 to 64 characters of A-Z a-z 0-9 . _ -")
-        yield folder
 
 
 def _environment(*folders: Path) -> SandboxedEnvironment:
@@ -185,21 +190,22 @@ def _files(mail: str) -> tuple[str, str]:
     return f"{mail}.eml.txt", f"{mail}.eml.html"
 
 
-def _check(environment: SandboxedEnvironment) -> None:
-    for name, variables in _MAILS.items():
-        for file in _files(name):
-            _check_mail(environment, file, variables)
-    for name, samples in _PAGES.items():
-        for variables in samples:
-            _page(environment, name, variables)
+def _check(environment: SandboxedEnvironment) -> Iterator[str]:
+    mails = [(_check_mail, file, values) for name, values in _MAILS.items() for file in _files(name)]
+    pages = [(_page, name, values) for name, samples in _PAGES.items() for values in samples]
+    for try_out, file, values in (*mails, *pages):
+        try:
+            try_out(environment, file, values)
+        except TemplateProblem as problem:
+            yield from problem.problems
 
 
-def _check_mail(environment: SandboxedEnvironment, file: str, variables: Mapping[str, str]) -> None:
-    parts = _subject_and_body(environment, file, variables)
-    for block, content in zip(("subject", "body"), parts, strict=True):
-        if not content.strip():
-            path = _load(environment, file).filename
-            raise TemplateProblem(f"{path}: no block {block!r}, or nothing in it")
+def _check_mail(environment: SandboxedEnvironment, file: str, values: Mapping[str, str]) -> None:
+    parts = _subject_and_body(environment, file, values)
+    path = _load(environment, file).filename
+    empty = [block for block, content in zip(("subject", "body"), parts, strict=True) if not content.strip()]
+    if empty:
+        raise TemplateProblem(*(f"{path}: no block {block!r}, or nothing in it" for block in empty))
 
 
 def _mail(environment: SandboxedEnvironment, name: str, variables: Mapping[str, str]) -> MailText:
@@ -246,7 +252,7 @@ def _block(context: Context, name: str) -> str:
 def _load(environment: SandboxedEnvironment, name: str) -> Template:
     try:
         return environment.get_template(name)
-    except (TemplateError, UnicodeDecodeError) as error:
+    except (TemplateError, UnicodeDecodeError, OSError) as error:
         raise _problem(name, error) from error
 
 
@@ -259,6 +265,10 @@ def _problem(name: str, error: Exception) -> TemplateProblem:
         template = frame.f_globals.get("__jinja_template__")
         if isinstance(template, Template):
             place = f"{template.filename}:{template.get_corresponding_lineno(line)}"
+    if (
+        isinstance(error, OSError) and error.strerror
+    ):  # the file system's own, not Jinja2's for what is not there
+        return TemplateProblem(f"{error.filename or name}: cannot be read: {error.strerror}")
     return TemplateProblem(f"{place}: {error}")
 
 

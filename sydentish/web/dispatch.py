@@ -55,7 +55,7 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class OpenRequest:
     """A request whose head has been looked at.
 
     Attributes:
@@ -86,7 +86,7 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RequestLimits:
     """What a request may cost; None stands for no limit.
 
     Attributes:
@@ -129,7 +129,7 @@ class Dispatcher:
         prefix: str,
         gate: Gate | None,
         pages: Pages | None,
-        limits: Limits,
+        limits: RequestLimits,
         token_in_query: bool,
         clock: IReactorTime,
         new_request_id: Callable[[], str],
@@ -144,7 +144,7 @@ class Dispatcher:
         self._new_request_id = new_request_id
         self._log = log
 
-    def open(self, head: Head) -> Exchange:
+    def open(self, head: Head) -> OpenRequest:
         """Looks at the head of a request: what can be refused now, is."""
         route: Route | None = None
         path_params: Mapping[str, str] = {}
@@ -157,7 +157,7 @@ class Dispatcher:
                 caller = self._caller(route, head)
         except IdentityError as error:
             refusal = self._error(route, error)
-        return Exchange(
+        return OpenRequest(
             head=head,
             request_id=self._new_request_id(),
             started=self._clock.seconds(),
@@ -169,41 +169,39 @@ class Dispatcher:
             free_body=self._limits.body if route and route.large else None,
         )
 
-    def too_large(self, exchange: Exchange) -> Reply:
+    def too_large(self, opened: OpenRequest) -> Reply:
         """The answer to a body that is larger than its limit."""
-        return self._error(
-            exchange.route, TooLarge(f"The body must have at most {exchange.body_limit} bytes")
-        )
+        return self._error(opened.route, TooLarge(f"The body must have at most {opened.body_limit} bytes"))
 
-    async def admission(self, exchange: Exchange) -> Reply | None:
+    async def admission(self, opened: OpenRequest) -> Reply | None:
         """Looks at the caller before the whole body is there; the answer, if it must not come. Never raises."""
         try:
-            if exchange.route is not None:
-                await self._admit(exchange, exchange.route)
+            if opened.route is not None:
+                await self._admit(opened, opened.route)
         except IdentityError as error:
-            return self._error(exchange.route, error)
+            return self._error(opened.route, error)
         except Exception:  # noqa: BLE001 - as for answers
-            _log.failure("request {request_id} broke", request_id=exchange.request_id)
-            return internal_error_reply(exchange.request_id)
+            _log.failure("request {request_id} broke", request_id=opened.request_id)
+            return internal_error_reply(opened.request_id)
         return None
 
-    async def answer(self, exchange: Exchange, body: bytes) -> Reply:
+    async def answer(self, opened: OpenRequest, body: bytes) -> Reply:
         """Answers a request whose body is complete. Never raises."""
         try:
-            return await self._answer(exchange, body)
+            return await self._answer(opened, body)
         except Exception:  # noqa: BLE001 - the last resort of every request
-            _log.failure("request {request_id} broke", request_id=exchange.request_id)
-            return internal_error_reply(exchange.request_id)
+            _log.failure("request {request_id} broke", request_id=opened.request_id)
+            return internal_error_reply(opened.request_id)
 
-    def note(self, exchange: Exchange, status: int) -> None:
+    def note(self, opened: OpenRequest, status: int) -> None:
         """Notes that a request was answered."""
-        method = exchange.head.method
+        method = opened.head.method
         self._log.answered(
             method=method if method in _KNOWN_METHODS else "OTHER",
-            route=exchange.route.path if exchange.route else "unmatched",
+            route=opened.route.path if opened.route else "unmatched",
             status=status,
-            seconds=self._clock.seconds() - exchange.started,
-            request_id=exchange.request_id,
+            seconds=self._clock.seconds() - opened.started,
+            request_id=opened.request_id,
         )
 
     def _caller(self, route: Route, head: Head) -> Caller:
@@ -218,26 +216,26 @@ class Dispatcher:
             raise MissingToken("An access token is needed: Authorization: Bearer <token>")
         return Caller(token, needs_terms=route.auth is Auth.TOKEN_AND_TERMS)
 
-    async def _answer(self, exchange: Exchange, body: bytes) -> Reply:
-        if exchange.refusal is not None or exchange.route is None:
-            return exchange.refusal or self._error(None, Unrecognized("Unrecognized request"))
+    async def _answer(self, opened: OpenRequest, body: bytes) -> Reply:
+        if opened.refusal is not None or opened.route is None:
+            return opened.refusal or self._error(None, Unrecognized("Unrecognized request"))
         try:
-            return await self._within_limit(Deferred.fromCoroutine(self._act(exchange, exchange.route, body)))
+            return await self._within_limit(Deferred.fromCoroutine(self._act(opened, opened.route, body)))
         except IdentityError as error:
-            return self._error(exchange.route, error)
+            return self._error(opened.route, error)
 
-    async def _act(self, exchange: Exchange, route: Route, body: bytes) -> Reply:
+    async def _act(self, opened: OpenRequest, route: Route, body: bytes) -> Reply:
         try:
-            params = _read(route, exchange, body)
+            params = _read(route, opened, body)
         except IdentityError:
             # Whoever may not ask learns just that, and not what was wrong with the question.
-            await self._admit(exchange, route)
+            await self._admit(opened, route)
             raise
-        return await route.handler(Call(params, exchange.caller, exchange.head.method))
+        return await route.handler(Call(params, opened.caller, opened.head.method))
 
-    async def _admit(self, exchange: Exchange, route: Route) -> None:
+    async def _admit(self, opened: OpenRequest, route: Route) -> None:
         if route.auth is not Auth.NONE and self._gate is not None:
-            await self._gate.check(exchange.caller)
+            await self._gate.check(opened.caller)
 
     async def _within_limit(self, acting: "Deferred[Reply]") -> Reply:
         if self._limits.answer_seconds is not None:
@@ -256,9 +254,9 @@ class Dispatcher:
         return error_reply(error)
 
 
-def _read(route: Route, exchange: Exchange, body: bytes) -> Any:  # noqa: ANN401 - the route's model
+def _read(route: Route, opened: OpenRequest, body: bytes) -> Any:  # noqa: ANN401 - the route's model
     if route.model is Nothing:
         return Nothing()
     if route.source is Source.BODY:
-        return parse(route.model, body_params(body, exchange.head.content_type))
-    return parse(route.model, {**form_params(exchange.head.query, "query"), **exchange.path_params})
+        return parse(route.model, body_params(body, opened.head.content_type))
+    return parse(route.model, {**form_params(opened.head.query, "query"), **opened.path_params})

@@ -160,8 +160,8 @@ class HttpChannel(HTTPChannel):
             self.loseConnection()  # the answer was given before the body turned out to be garbage
             return
         dispatcher = self.factory.dispatcher
-        exchange = self.requests[-1].exchange if self.requests else None
-        dispatcher.note(exchange or dispatcher.open(_NO_HEAD), 400)
+        opened = self.requests[-1].opened if self.requests else None
+        dispatcher.note(opened or dispatcher.open(_NO_HEAD), 400)
         headers = b"".join(b"%b: %b\r\n" % header for header in CORS)
         self.writeSequence(
             [

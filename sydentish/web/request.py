@@ -6,7 +6,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.web.http import Request
 
-from sydentish.web.dispatch import Dispatcher, Exchange, Head
+from sydentish.web.dispatch import Dispatcher, Head, OpenRequest
 from sydentish.web.reply import Reply
 
 # Identity Service API, "Web browser clients".
@@ -53,7 +53,7 @@ class HttpRequest(Request):
     """One request: collects the body within its limit, and writes the answer.
 
     Attributes:
-        exchange: what the dispatcher made of its head; None until that is there.
+        opened: what the dispatcher made of its head; None until that is there.
     """
 
     channel: Connection  # type: ignore[assignment]
@@ -61,7 +61,7 @@ class HttpRequest(Request):
     def __init__(self, channel: Connection, dispatcher: Dispatcher) -> None:
         super().__init__(channel, queued=False)  # type: ignore[arg-type]
         self._dispatcher = dispatcher
-        self.exchange: Exchange | None = None
+        self.opened: OpenRequest | None = None
         self._body = bytearray()
         self._received = 0
         self._refused = False
@@ -80,18 +80,18 @@ class HttpRequest(Request):
             authorization=next(iter(headers.getRawHeaders(b"authorization", [])), None),
             content_type=next(iter(headers.getRawHeaders(b"content-type", [])), b""),
         )
-        self.exchange = self._dispatcher.open(head)
+        self.opened = self._dispatcher.open(head)
 
     def gotLength(self, length: int | None) -> None:
         """Called with the announced length of the body, None if it comes in chunks."""
         self.content = BytesIO()
-        exchange = self.exchange
-        if exchange is None or length == 0:
+        opened = self.opened
+        if opened is None or length == 0:
             return
-        if exchange.refusal is not None:
-            self._refuse(exchange.refusal)
-        elif length is not None and exchange.body_limit is not None and length > exchange.body_limit:
-            self._refuse(self._dispatcher.too_large(exchange))
+        if opened.refusal is not None:
+            self._refuse(opened.refusal)
+        elif length is not None and opened.body_limit is not None and length > opened.body_limit:
+            self._refuse(self._dispatcher.too_large(opened))
         if self._refused:
             # Nobody is asked to go on with a body that is not wanted.
             self.requestHeaders.removeHeader(b"expect")
@@ -99,23 +99,23 @@ class HttpRequest(Request):
     def handleContentChunk(self, data: bytes) -> None:
         """Called with each piece of the body."""
         self._received += len(data)
-        exchange = self.exchange
+        opened = self.opened
         if self._refused:
             if self._received > _DISCARD_BYTES:
                 self.channel.loseConnection()
-        elif exchange and exchange.body_limit is not None and self._received > exchange.body_limit:
+        elif opened and opened.body_limit is not None and self._received > opened.body_limit:
             self._body.clear()
-            self._refuse(self._dispatcher.too_large(exchange))
+            self._refuse(self._dispatcher.too_large(opened))
         else:
             self._body += data
-            if exchange and not self._admission_asked and exchange.wants_admission(self._received):
+            if opened and not self._admission_asked and opened.wants_admission(self._received):
                 self._admission_asked = True
                 self.channel.pause_reading()
-                Deferred.fromCoroutine(self._ask_admission(exchange))
+                Deferred.fromCoroutine(self._ask_admission(opened))
 
-    async def _ask_admission(self, exchange: Exchange) -> None:
+    async def _ask_admission(self, opened: OpenRequest) -> None:
         """Goes on with a large body only if its sender may ask at all."""
-        refusal = await self._dispatcher.admission(exchange)
+        refusal = await self._dispatcher.admission(opened)
         if self._disconnected or self._complete:
             return
         if refusal is not None:
@@ -129,25 +129,25 @@ class HttpRequest(Request):
         self.channel.received()
         if self._refused:
             self.finish()
-        elif self.exchange is not None:
-            Deferred.fromCoroutine(self._answer(self.exchange))
+        elif self.opened is not None:
+            Deferred.fromCoroutine(self._answer(self.opened))
 
-    async def _answer(self, exchange: Exchange) -> None:
-        reply = await self._dispatcher.answer(exchange, bytes(self._body))
+    async def _answer(self, opened: OpenRequest) -> None:
+        reply = await self._dispatcher.answer(opened, bytes(self._body))
         if self._disconnected:
-            self._dispatcher.note(exchange, reply.status)
+            self._dispatcher.note(opened, reply.status)
             return
-        self._send(exchange, reply)
+        self._send(opened, reply)
         self.finish()
 
     def _refuse(self, reply: Reply) -> None:
         """Answers at once; what is still to come of the body is thrown away, and the connection ends with it."""
         self._refused = True
         self.channel.persistent = False
-        if self.exchange is not None:
-            self._send(self.exchange, reply)
+        if self.opened is not None:
+            self._send(self.opened, reply)
 
-    def _send(self, exchange: Exchange, reply: Reply) -> None:
+    def _send(self, opened: OpenRequest, reply: Reply) -> None:
         if self.channel.closing:
             self.channel.persistent = False
         self.setResponseCode(reply.status)
@@ -162,4 +162,4 @@ class HttpRequest(Request):
         if not self.channel.persistent:
             set_header(b"Connection", [b"close"])
         self.write(reply.body)
-        self._dispatcher.note(exchange, reply.status)
+        self._dispatcher.note(opened, reply.status)

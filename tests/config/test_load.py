@@ -232,3 +232,77 @@ def test_whatever_the_file_nothing_but_config_error_is_raised(conf, content):
 def test_the_order_of_sections_means_nothing(loaded, parts):
     config = loaded("\n".join(parts), minimum="")
     assert (config.http.body_limit, config.http.header_limit, config.log.level) == (1024, 2048, "debug")
+
+
+HINT = "cannot be read: No such file or directory; name the file with -c, or begin with a copy of sydentish.conf.sample"
+
+
+@pytest.mark.parametrize("environ", [{}, {"SYDENTISH_EMAIL__SMTP_PASSWORD": "hunter2"}, MANDATORY])
+def test_of_a_file_that_is_not_there_nothing_else_is_told(tmp_path, environ):
+    missing = tmp_path / "missing"
+    with pytest.raises(ConfigError) as caught:
+        load(missing, environ)
+    assert str(caught.value) == f"{missing}: {HINT}"
+
+
+def test_of_a_file_that_cannot_be_read_nothing_untrue_is_told(tmp_path, conf):
+    conf.write_bytes(b"[general]\nserver_name = \xff\n")
+    for bad, says in (
+        (tmp_path, "cannot be read: Is a directory"),
+        (conf, "must be UTF-8 text: byte 24 is not"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load(bad, {})
+        assert str(caught.value) == f"{bad}: {says}"
+
+
+def test_problems_of_the_environment_stay_beside_a_file_that_cannot_be_read(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, {"SYDENTISH_HTTP__BODY_LIMIT": "much", "SYDENTISH_HTTP__BODY_LIMITT": "1"})
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"{tmp_path}: cannot be read: Is a directory",
+        "environment: SYDENTISH_HTTP__BODY_LIMITT: is no option; did you mean SYDENTISH_HTTP__BODY_LIMIT?",
+        "environment: [http] body_limit: must be a size such as 65536 or 64K, or off",
+    ]
+
+
+QUOTES = "; quotes belong to the value: take them away"
+COMMENT = "; what looks like a comment belongs to the value: comments stand on lines of their own"
+
+
+@pytest.mark.parametrize(
+    ("line", "hints"),
+    [
+        ('[lookup]\nmax_addresses = "5"', QUOTES),
+        ("[lookup]\nmax_addresses = '5'", QUOTES),
+        ("[lookup]\nmax_addresses = 5 # few", COMMENT),
+        ("[lookup]\nmax_addresses = 5\t; few", COMMENT),
+        ('[lookup]\nmax_addresses = "5"  # few', QUOTES + COMMENT),
+        ("[lookup]\nmax_addresses = 5#", ""),
+        ("[lookup]\nmax_addresses = much", ""),
+        ('[homeservers]\nca_file = "/no/such.pem"', QUOTES),
+        ('[homeservers]\nallow = "a.example", "b.example"', QUOTES),
+        ('[email]\nsmtp_username = me\nsmtp_password_file = "/no/such"', QUOTES),
+        ('[policy terms]\nversion = 1\nen.name = Terms\nen.url = "https://a.example/"', QUOTES),
+    ],
+)
+def test_what_other_kinds_of_files_would_leave_out_is_hinted_at(problems, line, hints):
+    (problem,) = problems(line + "\n")
+    assert problem.removesuffix(hints) != problem or not hints
+    assert ("quotes" in problem, "comments" in problem) == ("quotes" in hints, "comments" in hints)
+
+
+@pytest.mark.parametrize(("name", "hint"), [('"example.org"', QUOTES), ("example.org  # mine", COMMENT)])
+def test_a_server_name_in_quotes_or_with_a_comment(problems, name, hint):
+    (problem,) = problems(f"[general]\nserver_name = {name}\npublic_base_url = https://a\n", minimum="")
+    assert problem.startswith("2: [general] server_name: must be a server name such as example.org: ")
+    assert problem.endswith(hint)
+
+
+def test_quotes_and_what_looks_like_a_comment_are_right_where_they_can_be(loaded):
+    config = loaded(
+        '[email]\nfrom = "Id, please" <id@example.org>\nsmtp_username = a #b\nsmtp_password = "c"\n'
+    )
+    assert config.email.sender == '"Id, please" <id@example.org>'
+    assert config.email.smtp_username == "a #b"
+    assert config.email.smtp_password.reveal() == '"c"'

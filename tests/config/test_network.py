@@ -306,3 +306,25 @@ def test_any_text_is_parsed_or_refused(text):
             parser(text)
         except ValueError as error:
             assert "must " in str(error)  # noqa: PT017 - either outcome is right
+
+
+@pytest.mark.parametrize(
+    ("text", "without"),
+    [("https://example.org", "https://"), ("HTTP://example.org/x", "http://"), ("matrix://a", "a scheme")],
+)
+@pytest.mark.parametrize("parser", [network.server_name, network.server_pattern])
+def test_a_url_is_no_server_name_and_is_told_apart(parser, text, without):
+    assert refused(parser, text) == f"must be a server name such as example.org: write it without {without}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/_matrix", "/_matrix/identity", "/_matrix/identity/v2/", "/id/_matrix", "/%5fmatrix", "/_MATRIX/x"],
+)
+def test_a_base_url_has_none_of_the_paths_that_are_added_to_it(path):
+    assert "without /_matrix" in refused(network.base_url, f"https://id.example.org{path}")
+
+
+def test_a_base_url_may_have_matrix_in_its_name():
+    for url in ("https://id.example.org/a_matrix", "https://matrix.example.org/matrix"):
+        assert network.base_url(url) == url

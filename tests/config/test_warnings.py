@@ -1,5 +1,6 @@
 """What is allowed, but told."""
 
+import pytest
 import trustme
 
 from sydentish.config import load
@@ -69,3 +70,31 @@ def test_a_warning_from_the_environment_has_no_line():
     assert [str(warning) for warning in config.warnings] == [
         "environment: [general] server_name: localhost is no public domain: other servers will not know it by that name"
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (
+            "Example.org:8448",
+            "example.org:8448 carries a port: the name of an identity server is usually a bare domain, such as example.org",
+        ),
+        (
+            "10.0.0.1:8448",
+            "10.0.0.1:8448 is an IP address: the name of an identity server is usually a bare domain",
+        ),
+        (
+            "localhost:8448",
+            "localhost:8448 is no public domain: other servers will not know it by that name",
+        ),
+    ],
+)
+def test_a_warning_says_what_is_odd_about_a_name(name, says):
+    config = load(None, MANDATORY | {"SYDENTISH_GENERAL__SERVER_NAME": name})
+    assert [warning.message for warning in config.warnings] == [says]
+
+
+def test_each_odd_alias_is_told_with_its_own_reason(loaded):
+    (warning,) = loaded("server_name_aliases = a.example, b.example:1, intern\n").warnings
+    told = warning.message.split("; ")
+    assert [each.split(":")[0] for each in told] == ["b.example", "intern is no public domain"]

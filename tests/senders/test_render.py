@@ -1,10 +1,12 @@
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from senders.relays import templates_directory
+from unprivileged import unprivileged_folder
 
 from sydentish.senders.render import TemplateProblem, Templates, one_line
 
@@ -360,3 +362,89 @@ def test_an_error_at_run_time_holds_no_value(templates):
         templates.mail("verification", None, {"address": "alice@example.org", "server_name": "x"})
     assert "'link' is undefined" in str(problem.value)
     assert "alice" not in str(problem.value)
+
+
+def told(directory, default_brand="default", shipped=None):
+    with pytest.raises(TemplateProblem) as caught:
+        Templates(shipped or templates_directory(), directory, default_brand).check()
+    assert str(caught.value).splitlines() == list(caught.value.problems)
+    return caught.value.problems
+
+
+def test_all_mistakes_in_all_brands_are_told_at_once(operator):
+    directory = operator(
+        **{
+            "acme/verification.eml.txt": "{{ nothing }}",
+            "acme/verification.eml.html": "",
+            "acme/verify_response.html": "{{ nothing }}",
+            "beta/verify_response.html": "{% if %}",
+        }
+    )
+    problems = told(directory)
+    acme, beta = (f"brand {brand!r}: {directory / brand}/" for brand in ("acme", "beta"))
+    assert [problem.partition(": ")[2].split(": ", 1)[1] for problem in problems[:4]] == [
+        "'nothing' is undefined",
+        "no block 'subject', or nothing in it",
+        "no block 'body', or nothing in it",
+        "'nothing' is undefined",
+    ]
+    assert all(problem.startswith(acme) for problem in problems[:4])
+    assert len(problems) == 5
+    assert problems[4].startswith(f"{beta}verify_response.html:1: ")
+
+
+def test_an_unknown_default_brand_is_told_with_its_option_the_nearest_and_the_mistakes(operator):
+    directory = operator(**{"acme/verification.eml.txt": "{{ nothing }}", "Acme Corp/x": ""})
+    wrong_name, unknown, mistake = told(directory, "acmee")
+    assert "Acme Corp" in wrong_name
+    assert unknown == (
+        f"[general] default_brand: there is no brand 'acmee': there is no such folder in {directory}; "
+        "did you mean acme?"
+    )
+    assert mistake.startswith("brand 'acme': ")
+    assert told(directory, "zzz")[1].endswith(f"no such folder in {directory}; there is acme, default")
+
+
+def test_an_unknown_default_brand_without_brands_of_ones_own():
+    (problem,) = told(None, "acme")
+    assert problem == (
+        "[general] default_brand: there is no brand 'acme': templates_path is not set; there is default"
+    )
+
+
+def readable_by_all(directory):
+    """The shipped templates where an unprivileged user can read them; what they need is imported by then."""
+    shipped = directory / "shipped"
+    shutil.copytree(templates_directory(), shipped)
+    Templates(shipped).check()
+    told(directory, "no-such-brand", shipped)
+    return shipped
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o700, 0o744, 0o711])
+def test_a_brand_that_cannot_be_read_is_told(mode):
+    with unprivileged_folder() as (directory, unprivileged):
+        shipped, acme = readable_by_all(directory), directory / "custom" / "acme"
+        acme.mkdir(parents=True)
+        (acme / "verification.eml.txt").write_text(MINE)
+        acme.chmod(mode)
+        with unprivileged(acme):
+            problems = told(acme.parent, "acme", shipped)
+    assert problems == ("brand 'acme': cannot be read: Permission denied",)
+
+
+def test_a_template_that_cannot_be_read_is_told():
+    with unprivileged_folder() as (directory, unprivileged):
+        shipped, custom = readable_by_all(directory), directory / "custom"
+        file = custom / "acme" / "verification.eml.txt"
+        file.parent.mkdir(parents=True)
+        file.write_text(MINE)
+        file.chmod(0o600)
+        with unprivileged(file):
+            problems = told(custom, shipped=shipped)
+    assert problems == (f"brand 'acme': {file}: cannot be read: Permission denied",)
+
+
+def test_a_brand_that_leads_nowhere_is_told(tmp_path):
+    (tmp_path / "acme").symlink_to(tmp_path / "no")
+    assert told(tmp_path, "acme") == ("brand 'acme': cannot be read: No such file or directory",)

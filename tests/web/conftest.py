@@ -11,7 +11,7 @@ from web.wire import Client
 
 from sydentish.domain.errors import OpenIdRefused
 from sydentish.domain.terms import Policy, PolicyText, Terms
-from sydentish.web.dispatch import Dispatcher, Limits
+from sydentish.web.dispatch import Dispatcher, RequestLimits
 from sydentish.web.http import ConnectionLimits, HttpFactory
 
 TERMS = Terms(
@@ -29,7 +29,7 @@ TERMS = Terms(
 )
 
 
-LIMITS = Limits(body=1000, large_body=5000, answer_seconds=60.0)
+LIMITS = RequestLimits(body=1000, large_body=5000, answer_seconds=60.0)
 
 
 class KnownTokens(dict):

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from web.wire import request
 
 from sydentish.web import models
-from sydentish.web.dispatch import Dispatcher, Limits
+from sydentish.web.dispatch import Dispatcher, RequestLimits
 from sydentish.web.http import ConnectionLimits, HttpFactory
 from sydentish.web.reply import json_reply
 from sydentish.web.route import Auth, Route, Source
@@ -63,7 +63,7 @@ class Listening:
             prefix="/",
             gate=None,
             pages=None,
-            limits=Limits(2000, 2000, None),
+            limits=RequestLimits(2000, 2000, None),
             token_in_query=False,
             clock=self.clock,
             new_request_id=lambda: "1",

@@ -10,7 +10,7 @@ from web.wire import PREFIX, request
 
 from sydentish.domain.errors import TokenIncorrect
 from sydentish.web import models
-from sydentish.web.dispatch import Limits
+from sydentish.web.dispatch import RequestLimits
 from sydentish.web.pages import Pages
 from sydentish.web.reply import json_reply
 from sydentish.web.route import Auth, Route, Source
@@ -74,7 +74,7 @@ async def test_a_handler_that_never_ends_is_503_after_the_limit(serve_routes):
         started.append(None)
         await Deferred(cancelled.append)
 
-    server = await serve_routes(route(endless), limits=Limits(1000, 5000, 20.0))
+    server = await serve_routes(route(endless), limits=RequestLimits(1000, 5000, 20.0))
     wire = await server.connect()
     wire.send(request("GET", "/it"))
     while not started:
@@ -97,7 +97,7 @@ async def test_there_may_be_no_limit(serve_routes):
         await waiting
         return json_reply({})
 
-    server = await serve_routes(route(slow), limits=Limits(None, None, None))
+    server = await serve_routes(route(slow), limits=RequestLimits(None, None, None))
     wire = await server.connect()
     wire.send(request("GET", "/it", body=b" " * 100_000))
     while not started:

@@ -1,0 +1,55 @@
+"""A look at a database file that changes nothing."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from sydentish.store.migrate import SchemaError
+
+# https://www.sqlite.org/fileformat.html, section 1.3.
+_MAGIC = b"SQLite format 3\x00"
+
+
+def check_sqlite_file(path: Path, newest: int) -> None:
+    """Whether a file can be the database, as far as that can be seen without a lock and without writing.
+
+    Args:
+        path: a file that exists.
+        newest: the number of the newest step of the schema that this program knows.
+
+    Raises:
+        SchemaError: it is no database, that of another program, or that of a newer version of this one.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(len(_MAGIC))
+    if head and head != _MAGIC:
+        raise SchemaError(f"{path}: is no SQLite database")
+    # While another process has it open, or after one was killed, what it holds is not in this file alone.
+    if not head or path.with_name(f"{path.name}-wal").exists():
+        return
+    try:
+        version = _version(path)
+    except sqlite3.DatabaseError as error:
+        raise SchemaError(f"{path}: cannot be opened as a database: {error}") from error
+    if version is None:
+        raise SchemaError(f"{path}: is the database of another program")
+    if version > newest:
+        raise SchemaError(
+            f"{path}: was used by a newer version: it has schema {version}, this one knows {newest}"
+        )
+
+
+def _version(path: Path) -> int | None:
+    """The number of the last step that the file has seen, 0 for an empty one; None for another program's."""
+    # Immutable: SQLite makes no files beside it, as it would do even to read.
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+        tables = {
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
+        if not tables:
+            return 0
+        if "schema_steps" not in tables:
+            return None
+        (version,) = connection.execute("SELECT coalesce(max(number), 0) FROM schema_steps").fetchone()
+        return int(version)
