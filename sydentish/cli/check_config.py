@@ -1,0 +1,47 @@
+"""`sydentish check-config`."""
+
+from pathlib import Path
+
+import click
+
+from sydentish.cli.common import config_option, read_config, refuse
+from sydentish.cli.surroundings import look_around
+from sydentish.config import Config
+from sydentish.keyfiles import KeyProblem, key_warnings, load_keys
+from sydentish.senders.render import TemplateProblem, Templates, shipped_templates
+
+
+@click.command("check-config")
+@config_option
+def check_config(config_path: Path) -> None:
+    """Check the configuration, and the files and directories it names, and change nothing.
+
+    Exit status 0 when the server would start with them, 78 when it would not. Whether a file can be used
+    is asked for the user who runs this command: run it as the server's.
+
+    Example: sydentish check-config -c /etc/sydentish/sydentish.conf
+    """
+    config = read_config(config_path)
+    around = look_around(config)
+    for warning in (*config.warnings, *key_warnings(config.general.key_dir), *around.warnings):
+        click.echo(f"warning: {warning}", err=True)
+    problems = [*around.problems, *_key_problems(config), *_template_problems(config)]
+    if problems:
+        refuse(*problems)
+    click.echo(f"{config_path}: ok")
+
+
+def _key_problems(config: Config) -> list[str]:
+    try:
+        load_keys(config.general.key_dir, config.general.server_name)
+    except KeyProblem as problem:
+        return [str(problem)]
+    return []
+
+
+def _template_problems(config: Config) -> list[str]:
+    try:
+        Templates(shipped_templates(), config.general.templates_path, config.general.default_brand).check()
+    except TemplateProblem as problem:
+        return list(problem.problems)
+    return []

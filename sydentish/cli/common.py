@@ -1,0 +1,65 @@
+"""What the commands share: reading the configuration, and ending with a status that says why."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from sydentish.config import Config, ConfigError, load
+
+DEFAULT_CONFIG = "/etc/sydentish/sydentish.conf"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def config_option(command: F) -> F:
+    """`-c FILE`."""
+    return click.option(
+        "-c",
+        "--config",
+        "config_path",
+        # Whether it can be read, `load` finds out: click would end with a status of its own.
+        type=str,
+        metavar="FILE",
+        callback=_named,
+        default=DEFAULT_CONFIG,
+        show_default=True,
+        help="The configuration file.",
+    )(command)
+
+
+def _named(_context: click.Context, _option: click.Parameter, name: str) -> Path:
+    if not name:
+        # As a path it would be the working directory.
+        refuse("-c: must name the configuration file, but is empty")
+    return Path(name)
+
+
+def read_config(path: Path) -> Config:
+    """Reads the configuration; ends the program with all that is wrong with it."""
+    try:
+        return load(path, os.environ)
+    except ConfigError as error:
+        refuse(*map(str, error.problems))
+
+
+def told(error: OSError) -> str:
+    """What the operator is told of a file that cannot be used: which, and why."""
+    reason = error.strerror or str(error)
+    return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
+
+
+def cannot_run(problem: str) -> NoReturn:
+    """Ends the program because of what it met, with the status of a failure that may pass."""
+    click.echo(problem, err=True)
+    sys.exit(1)
+
+
+def refuse(*problems: str) -> NoReturn:
+    """Ends the program because of what the operator has set up, with the status that means just that."""
+    for problem in problems:
+        click.echo(problem, err=True)
+    sys.exit(os.EX_CONFIG)

@@ -1,0 +1,1 @@
+"""The parts, each made from what the operator has chosen; `sydentish.app` joins them."""

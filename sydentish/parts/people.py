@@ -1,0 +1,54 @@
+"""The way to people."""
+
+from email.utils import parseaddr
+
+from sydentish.config import Config
+from sydentish.domain.ids import parse_server_name
+from sydentish.metrics import Metrics
+from sydentish.parts.world import World
+from sydentish.senders.email import EmailSender
+from sydentish.senders.relay import Relay, Security, relay_tls
+from sydentish.senders.render import Templates, shipped_templates
+from sydentish.senders.smtp import SmtpClient
+
+
+def checked_templates(config: Config) -> Templates:
+    """What mails and pages are made from.
+
+    Raises:
+        TemplateProblem: they cannot be used.
+    """
+    templates = Templates(shipped_templates(), config.general.templates_path, config.general.default_brand)
+    templates.check()
+    return templates
+
+
+def email_sender(config: Config, world: World, templates: Templates, metrics: Metrics) -> EmailSender:
+    """What sends mails through the relay."""
+    options = config.email
+    security: Security = options.smtp_security  # type: ignore[assignment]  # one of three words, see [email]
+    relay = Relay(
+        host=options.smtp_host,
+        port=options.smtp_port,
+        security=security,
+        identity=parse_server_name(config.general.server_name).host,
+        tls=None
+        if security == "plain"
+        else relay_tls(options.smtp_host, options.smtp_ca_file, verify=options.smtp_verify),
+        username=options.smtp_username,
+        password=options.smtp_password.reveal() if options.smtp_password else "",
+        timeout=options.timeout / 1000,
+        max_connections=options.max_connections,
+    )
+    name, address = parseaddr(options.sender)
+    return EmailSender(
+        templates=templates,
+        relay=SmtpClient(world.reactor, world.reactor, relay),
+        clock=world.reactor,
+        random_bytes=world.random_bytes,
+        on_result=lambda outcome: metrics.mails.labels(outcome).inc(),
+        server_name=config.general.server_name,
+        from_address=address,
+        from_name=name,
+        brand=config.general.default_brand,
+    )

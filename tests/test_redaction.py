@@ -1,0 +1,178 @@
+"""Nothing personal or secret survives on its way into the log; the rest does."""
+
+import io
+import json
+import string
+from urllib.parse import quote
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from twisted.logger import Logger
+
+from sydentish.logs import LogFile, RedactingObserver, redact
+
+locals_ = st.text(string.ascii_letters + string.digits + "!#$%*+-?^_`|~.äßж", min_size=1, max_size=64)
+labels = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=20)
+addresses = st.builds("{}@{}.{}".format, locals_, labels, labels)
+secrets = st.text(string.ascii_letters + string.digits + "_-.~", min_size=12, max_size=60)
+odd_secrets = st.text(string.ascii_letters + string.digits + " ,;(){}[]=&<>:/", min_size=12, max_size=60)
+localparts = st.text(string.ascii_lowercase + string.digits + "._=-+/", min_size=1, max_size=30)
+user_ids = st.builds("@{}:{}.{}".format, localparts, labels, labels)
+NAMES = [
+    "token",
+    "access_token",
+    "id_access_token",
+    "client_secret",
+    "private_key",
+    "password",
+    "sid",
+    "Authorization",
+    "TOKEN",
+]
+
+
+def logged(format_string, *, as_json=False, **values):
+    """What one event becomes."""
+    stream = io.StringIO()
+    Logger("tests", observer=RedactingObserver(LogFile(stream, json=as_json))).error(format_string, **values)
+    return stream.getvalue()
+
+
+def logged_failure(error):
+    """What an exception becomes, with its traceback."""
+    stream = io.StringIO()
+    log = Logger("tests", observer=RedactingObserver(LogFile(stream, json=False)))
+    try:
+        raise error
+    except type(error):
+        log.failure("request {request_id} broke", request_id="17")
+    return stream.getvalue()
+
+
+# --- what must not be in it ----------------------------------------------------------------------------
+
+
+@given(
+    addresses,
+    st.sampled_from(
+        ["{}", "to <{}>", "'{}'", '"{}"', "mailto:{}", "({})", "email={}", "RCPT TO:<{}>:", "a,{},b"]
+    ),
+)
+@example("o'brien@example.org", "{}")
+@example('"al ice"@example.org', "{}")
+@example("a/b=c@example.org", "x={}")
+@example("alice@[192.0.2.1]", "{}")
+def test_no_address_survives(address, around):
+    text = around.format(address)
+
+    assert address not in redact(text)
+    assert address not in logged("{value}", value=text)
+    assert address not in logged_failure(ValueError(text))
+    assert quote(address) not in redact(f"GET /a?address={quote(address)}&b=c")
+
+
+@given(
+    secrets,
+    st.sampled_from(NAMES),
+    st.sampled_from(
+        [
+            "{name}={value}",
+            "{name}: {value}",
+            "{name} = {value},",
+            "'{name}': '{value}'",
+            '"{name}":"{value}"',
+            '{{"{name}": "{value}"}}',
+            "https://id.example.org/a?x=y&{name}={value}&z=1",
+            "/a%3F{name}%3D{value}",
+            "{{b'{name}': [b'{value}']}}",
+            "{name}: Bearer {value}",
+            "{name}=('{value}',)",
+            r'"{{\"{name}\": \"{value}\"}}"',
+        ]
+    ),
+)
+def test_no_named_secret_survives(secret, name, shape):
+    text = "before " + shape.format(name=name, value=secret) + " after"
+
+    assert secret not in redact(text)
+    assert secret not in logged("{value}", value=text)
+    assert secret not in logged_failure(ValueError(text))
+
+
+@given(odd_secrets.map(str.strip).filter(lambda secret: len(secret) > 8), st.sampled_from(NAMES))
+def test_no_quoted_secret_survives_whatever_it_is_made_of(secret, name):
+    for text in (repr({name: secret}), repr({name.encode(): [secret.encode()]}), json.dumps({name: secret})):
+        assert secret not in redact(text)
+
+
+@given(
+    secrets,
+    st.sampled_from(["Bearer {}", "bearer {}", "BEARER  {}", "Authorization: Bearer {}", "[b'Bearer {}']"]),
+)
+def test_no_bearer_token_survives(token, shape):
+    assert token not in redact(shape.format(token))
+    assert token not in logged_failure(ValueError(shape.format(token)))
+
+
+@pytest.mark.parametrize("number", ["+441632960000", "+49 30 123456", "+1-202-555-0143", "+44.1632.960"])
+def test_no_telephone_number_survives(number):
+    assert number not in redact(f"to {number}, now")
+
+
+def test_the_fields_of_chained_exceptions_are_redacted_too():
+    def chained():
+        raise RuntimeError("token=abcdefgh") from ValueError("alice@example.org")
+
+    stream = io.StringIO()
+    log = Logger("tests", observer=RedactingObserver(LogFile(stream, json=True)))
+    try:
+        chained()
+    except RuntimeError:
+        log.failure("broke for {who}", who="bob@example.org")
+
+    for canary in ("alice@", "abcdefgh", "bob@"):
+        assert canary not in stream.getvalue()
+    assert "RuntimeError" in stream.getvalue()
+
+
+# --- what must stay ------------------------------------------------------------------------------------
+
+
+@given(user_ids, st.sampled_from(["{}", "for {},", "'{}'", "mxid={}", "({})", "<{}>", "mxid: {}"]))
+def test_user_ids_survive(user_id, around):
+    assert around.format(user_id) in redact(around.format(user_id))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "listening on tcp:8090:interface=127.0.0.1",
+        "id.example.org is ready, signing with ed25519:0",
+        "the homeserver hs.example.org:8448 answered 502",
+        "TokenIncorrect: The token is incorrect",
+        "sydentish.domain.errors.UnknownToken: Unrecognised access token",
+        "M_INVALID_PARAM: sid must be 1 to 255 characters",
+        "errcode=M_TOKEN_INCORRECT",
+        "  File '/usr/lib/python3/dist-packages/x.py', line 17, in <module>",
+        "12.5 ms, 2026-01-01T00:00:00+00:00",
+        "considered tokens inside consideration",
+    ],
+)
+def test_normal_text_survives(text):
+    assert redact(text) == text
+
+
+@given(st.text())
+def test_any_text_can_be_redacted_and_twice_is_as_once_or_less(text):
+    once = redact(text)
+
+    assert len(redact(once)) <= len(once) + len(text)
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "token", '"', "token='\\", "token=", "%40", "a@", "+1", ' "', "token= ", "a_", "bearer "]
+)
+def test_a_long_text_costs_no_more_than_its_length(piece):
+    # Were it the square of the length, this would take hours.
+    assert redact(piece * 300_000)
