@@ -1,24 +1,125 @@
 # Sourced by the scripts beside it, in the project's root: a virtual environment with what they need.
 
-# Makes .venv if there is none and installs the package with the extras named.
-prepare_environment() {
-    if [ ! -x .venv/bin/pip ]; then
-        rm -rf .venv
-        if ! python3 -m venv .venv; then
-            rm -rf .venv
-            # Debian and Ubuntu keep the module that makes environments in a package of its own.
-            if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-                apt-get -qq update && apt-get -qq install -y python3-venv >/dev/null && python3 -m venv .venv
-            else
-                echo "Python cannot make a virtual environment. Try: sudo apt-get install python3-venv" >&2
-                return 1
-            fi
-        fi
+# What goes into the package.
+package_files=(sydentish res setup.cfg pyproject.toml README.md LICENSE)
+
+# Sees to it that .venv has the package as it is now, and the extras named: prepare_environment test,lint
+# Takes nothing away from .venv, and needs neither time nor network if everything is there.
+prepare_environment() (
+    # pip ends in good order when it is interrupted; without these, this would go on after it.
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    lock_environment
+    usable_environment || make_environment
+    install_package "$1"
+)
+
+# Two that prepare at once would break each other's work. The lock ends with the subshell that takes it.
+lock_environment() {
+    exec 9<.
+    if command -v flock >/dev/null && ! flock --nonblock 9; then
+        echo "Waiting for another run that prepares .venv ..." >&2
+        flock 9
     fi
-    # What an earlier build has left would find its way into this one.
-    rm -rf build ./*.egg-info
-    PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/pip install --quiet --upgrade --upgrade-strategy only-if-needed ".[$1]"
-    # pip leaves a package alone whose version has not changed; the sources may have.
-    PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/pip install --quiet --force-reinstall --no-deps .
-    rm -rf build ./*.egg-info
+}
+
+# Whether .venv was finished, has its Python and what builds the package still, and was made for this place.
+usable_environment() {
+    [ ! -e .venv/unfinished ] && .venv/bin/python -c 'import setuptools.command.bdist_wheel, pip' 2>/dev/null &&
+        head -n 2 .venv/bin/pip 2>/dev/null | grep -qF "$(pwd -P)/.venv/bin/"
+}
+
+# Makes .venv, with what builds the package without the network later.
+make_environment() {
+    must_be_writable .
+    if [ -e .venv ] || [ -L .venv ]; then
+        echo "The environment .venv is broken, unfinished or from another place; it is made anew." >&2
+        must_be_writable .venv
+        rm -rf .venv
+    fi
+    python3 -c 'import ensurepip, venv' 2>/dev/null || install_venv_module
+    echo "Making the environment .venv (needs the network, this once) ..." >&2
+    mkdir .venv
+    touch .venv/unfinished
+    python3 -m venv .venv || fail "Python could not make the environment .venv; what it says stands above."
+    pip_install --upgrade 'setuptools>=70.1'
+    rm .venv/unfinished
+}
+
+# Debian and Ubuntu keep the modules that make environments in a package of their own.
+install_venv_module() {
+    local wanted="Python 3.11 or newer with its modules venv and ensurepip is needed."
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        fail "$wanted On Debian and Ubuntu: sudo apt-get install python3-venv"
+    fi
+    echo "Installing the package python3-venv ..." >&2
+    export DEBIAN_FRONTEND=noninteractive
+    if ! { apt-get -qq update && apt-get -qq install -y python3-venv >/dev/null; }; then
+        fail "$wanted Its package could not be installed. With the network there: apt-get install python3-venv"
+    fi
+}
+
+# Installs the package if it has changed, and the extras if they are new or their requirements have changed.
+install_package() {
+    local package requirements extra missing=""
+    package="$(checksum "${package_files[@]}")"
+    requirements="$(checksum setup.cfg)"
+    for extra in ${1//,/ }; do
+        noted "$extra" "$requirements" || missing=yes
+    done
+    if [ -z "$missing" ] && noted package "$package"; then
+        return
+    fi
+    must_be_writable .venv
+    echo "Installing into .venv ..." >&2
+    touch .venv/unfinished
+    # A copy: building leaves files beside the sources, and packs those that an earlier build has left there.
+    mkdir -p .venv/source
+    cp -R "${package_files[@]}" .venv/source/
+    pip_install --no-build-isolation "./.venv/source[$1]"
+    note package "$package"
+    for extra in ${1//,/ }; do
+        note "$extra" "$requirements"
+    done
+    rm .venv/unfinished
+}
+
+pip_install() {
+    local status=0
+    # Its temporary files lie in .venv as well: it does not clear them away if it is killed.
+    mkdir -p .venv/tmp
+    PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore TMPDIR="$PWD/.venv/tmp" \
+        .venv/bin/python -m pip install --quiet "$@" || status=$?
+    rm -rf .venv/tmp .venv/source
+    if [ "$status" != 0 ]; then
+        # pip has taken back what it had begun.
+        rm -f .venv/unfinished
+        fail "pip could not install what is needed; what it says stands above. Is the network there?"
+    fi
+}
+
+# Names and contents, as one number.
+checksum() {
+    find "$@" -type f ! -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum
+}
+
+# What is installed, by name: the package, and each extra.
+noted() {
+    [ "$(cat ".venv/installed-$1" 2>/dev/null)" = "$2" ]
+}
+
+note() {
+    echo "$2" >".venv/installed-$1"
+}
+
+must_be_writable() {
+    if [ ! -w "$1" ]; then
+        fail "$(realpath "$1") is not writable for $(id -un), and must be: the environment .venv is kept there."
+    fi
+}
+
+fail() {
+    echo "$*" >&2
+    exit 1
 }
