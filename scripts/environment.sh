@@ -41,6 +41,7 @@ make_environment() {
     python3 -c 'import ensurepip, venv' 2>/dev/null || install_venv_module
     echo "Making the environment .venv (needs the network, this once) ..." >&2
     mkdir .venv
+    temporary_files_in_environment
     touch .venv/unfinished
     python3 -m venv .venv || fail "Python could not make the environment .venv; what it says stands above."
     pip_install --upgrade 'setuptools>=70.1'
@@ -76,6 +77,7 @@ install_package() {
     touch .venv/unfinished
     # A copy: building leaves files beside the sources, and packs those that an earlier build has left there.
     mkdir -p .venv/source
+    temporary_files_in_environment
     cp -R "${package_files[@]}" .venv/source/
     pip_install --no-build-isolation "./.venv/source[$1]"
     note package "$package"
@@ -85,11 +87,15 @@ install_package() {
     rm .venv/unfinished
 }
 
+# pip does not clear them away if it is killed.
+temporary_files_in_environment() {
+    mkdir -p .venv/tmp
+    export TMPDIR="$PWD/.venv/tmp"
+}
+
 pip_install() {
     local status=0
-    # Its temporary files lie in .venv as well: it does not clear them away if it is killed.
-    mkdir -p .venv/tmp
-    PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore TMPDIR="$PWD/.venv/tmp" \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore \
         .venv/bin/python -m pip install --quiet "$@" || status=$?
     rm -rf .venv/tmp .venv/source
     if [ "$status" != 0 ]; then

@@ -120,6 +120,9 @@ class HttpChannel(HTTPChannel):
 
     def headerReceived(self, line: bytes) -> bool:
         """Called with each header; whether it can be used."""
+        if any(byte in line for byte in b"\0\r\n"):  # RFC 9110, 5.5; older Twisted passes it on
+            self._respondToBadRequestAndDisconnect()
+            return False
         try:
             return bool(HTTPChannel.headerReceived(self, line))
         except ValueError:  # a Content-Length of more digits than Python reads
