@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from sydentish.actions.ports import Deliverer
@@ -80,7 +80,6 @@ class OutboxWorker(Service):
         self._failing: dict[str, int] = {}
         self._due = False
         self._sleep: Deferred[None] | None = None
-        self._timer: IDelayedCall | None = None
         self._main: Deferred[None] | None = None
 
     def startService(self) -> None:
@@ -146,17 +145,23 @@ class OutboxWorker(Service):
             await self._wait(_POLL_MS)  # the first that ends wakes it
         elif not leases:
             await self._learn_failing()
-            next_due = await self._db.read(outbox_rows.next_due, self._kind)
+            # What failed and finds no slot is not waited for by the clock: the first that ends wakes this.
+            slow = self._slow_free() > 0
+            next_due = await self._db.read(outbox_rows.next_due, self._kind, failing=slow)
             await self._wait(min(_POLL_MS, max(0, (next_due or _FAR_MS) - self._now_ms())))
 
     def _lease(self, tx: Tx) -> list[Lease]:
         """What answers goes first, and leaves at least half of the slots free of what does not."""
         now_ms, free = self._now_ms(), self._max_in_flight - len(self._in_flight)
         leases = outbox_rows.lease(tx, self._kind, now_ms, self._lease_ms, free, failing=False)
-        slow = min(free - len(leases), self._max_in_flight // 2 - self._slow_in_flight)
+        slow = min(free - len(leases), self._slow_free())
         if slow > 0:
             leases += outbox_rows.lease(tx, self._kind, now_ms, self._lease_ms, slow, failing=True)
         return leases
+
+    def _slow_free(self) -> int:
+        """How many of the slots for destinations that failed last time are free."""
+        return self._max_in_flight // 2 - self._slow_in_flight
 
     async def _give_back(self, leases: Iterable[Lease]) -> None:
         for lease in leases:

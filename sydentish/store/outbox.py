@@ -104,14 +104,20 @@ def lease(tx: Tx, kind: str, now_ms: int, lease_ms: int, limit: int, *, failing:
     return leases
 
 
-def next_due(tx: Tx, kind: str) -> int | None:
-    """When there is something to lease, in ms; None when nothing is pending."""
+def next_due(tx: Tx, kind: str, *, failing: bool) -> int | None:
+    """When there is something to lease, in ms; None when nothing is pending.
+
+    Args:
+        tx: the transaction.
+        kind: which rows.
+        failing: whether destinations that failed last time count.
+    """
     row = tx.row(
         """
         SELECT min(CASE WHEN lease_until_ts > next_due_ts THEN lease_until_ts ELSE next_due_ts END)
-        FROM outbox_destinations WHERE kind = ? AND next_due_ts IS NOT NULL
+        FROM outbox_destinations WHERE kind = ? AND next_due_ts IS NOT NULL AND (failures = 0 OR ? = 1)
         """,
-        (kind,),
+        (kind, int(failing)),
     )
     return row[0] if row else None
 

@@ -448,6 +448,8 @@ async def test_destinations_that_do_not_answer_take_half_of_the_slots_at_most(po
     held = deliverer.hold = Deferred()
     await post.wait(1)
     assert sorted(delivery.destination for delivery in deliverer.seen[4:]) == silent[:2]
+    # The other two are due and find no slot, and yet it does not look again and again.
+    assert await post.clock.armed() == pytest.approx(5)
     await post.add(A)
     await post.wait(5)
     assert [delivery.destination for delivery in deliverer.seen[6:]] == [A]

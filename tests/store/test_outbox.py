@@ -69,7 +69,7 @@ def test_one_row_for_a_destination_at_a_time_the_oldest_first(tx, add):
 def test_kinds_do_not_meet(tx, add):
     add(kind="other")
     assert lease(tx) == []
-    assert outbox.next_due(tx, KIND) is None
+    assert outbox.next_due(tx, KIND, failing=True) is None
     assert not outbox.wake(tx, KIND, "a.example.org", T0)
     assert payloads(lease(tx, kind="other")) == ["payload 1"]
 
@@ -85,7 +85,7 @@ def test_no_more_than_the_limit_is_taken_the_longest_due_first(tx, add, limit):
 def test_a_lease_that_runs_out_belongs_to_the_next(tx, add):
     add()
     (mine,) = lease(tx)
-    assert outbox.next_due(tx, KIND) == T0 + LEASE_MS
+    assert outbox.next_due(tx, KIND, failing=True) == T0 + LEASE_MS
     assert lease(tx, T0 + LEASE_MS - 1) == []
     (theirs,) = lease(tx, T0 + LEASE_MS)
     assert theirs.delivery == mine.delivery
@@ -111,13 +111,13 @@ def test_a_destination_that_fails_is_left_alone_and_its_row_steps_back(tx, add):
     (first,) = lease(tx)
     outbox.retry(tx, KIND, first, T0 + 60_000, "down", T0, 0.0)
     assert outbox.failing(tx, KIND) == {"a.example.org"}
-    assert outbox.next_due(tx, KIND) == T0 + 1000
+    assert outbox.next_due(tx, KIND, failing=True) == T0 + 1000
     assert lease(tx, T0 + 999) == []
     (second,) = lease(tx, T0 + 1000)
     assert second.delivery.payload == "payload 2"
     outbox.delivered(tx, KIND, second, None)
     assert outbox.failing(tx, KIND) == set()
-    assert outbox.next_due(tx, KIND) == T0 + 60_000
+    assert outbox.next_due(tx, KIND, failing=True) == T0 + 60_000
     (again,) = lease(tx, T0 + 60_000)
     assert (again.delivery.payload, again.delivery.attempts) == ("payload 1", 1)
 
@@ -128,7 +128,7 @@ def test_a_destination_waits_longer_each_time_it_fails(tx, add):
     for _ in range(7):
         (taken,) = lease(tx, now_ms)
         outbox.retry(tx, KIND, taken, now_ms, "down", now_ms, 0.0)
-        waits.append(outbox.next_due(tx, KIND) - now_ms)
+        waits.append(outbox.next_due(tx, KIND, failing=True) - now_ms)
         now_ms += waits[-1]
     assert waits == [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]
 
@@ -139,7 +139,10 @@ def test_a_destination_that_fails_for_an_hour_is_asked_once_an_hour(tx, add):
     for _ in range(200):
         (taken,) = lease(tx, now_ms)
         outbox.retry(tx, KIND, taken, now_ms, "down", now_ms, 0.0)
-        wait, now_ms = outbox.next_due(tx, KIND) - now_ms, outbox.next_due(tx, KIND)
+        wait, now_ms = (
+            outbox.next_due(tx, KIND, failing=True) - now_ms,
+            outbox.next_due(tx, KIND, failing=True),
+        )
     assert wait == 3600_000
 
 
@@ -206,7 +209,7 @@ def test_a_sign_of_life_wakes_nothing_where_nothing_waits(tx, add, destination):
     (taken,) = lease(tx)
     outbox.delivered(tx, KIND, taken, None)
     assert not outbox.wake(tx, KIND, destination, T0)
-    assert outbox.next_due(tx, KIND) is None
+    assert outbox.next_due(tx, KIND, failing=True) is None
 
 
 def test_what_worked_is_remembered_for_the_destination(tx, add):
@@ -224,16 +227,16 @@ def test_a_row_that_an_operator_dropped_is_not_looked_for_again(tx, add):
     add()
     tx.run("DELETE FROM outbox")
     assert lease(tx) == []
-    assert outbox.next_due(tx, KIND) is None
+    assert outbox.next_due(tx, KIND, failing=True) is None
 
 
 def test_next_due_is_the_earliest_of_all_destinations(tx, add):
-    assert outbox.next_due(tx, KIND) is None
+    assert outbox.next_due(tx, KIND, failing=True) is None
     add("a.example.org", now_ms=T0 + 7)
     add("b.example.org", now_ms=T0 + 3)
-    assert outbox.next_due(tx, KIND) == T0 + 3
+    assert outbox.next_due(tx, KIND, failing=True) == T0 + 3
     lease(tx, T0 + 3)
-    assert outbox.next_due(tx, KIND) == T0 + 7
+    assert outbox.next_due(tx, KIND, failing=True) == T0 + 7
 
 
 def test_destinations_that_answer_and_those_that_do_not_are_leased_apart(tx, add):
@@ -241,6 +244,8 @@ def test_destinations_that_answer_and_those_that_do_not_are_leased_apart(tx, add
     add("b.example.org")
     (taken, _) = lease(tx)
     outbox.retry(tx, KIND, taken, T0 + 1000, "down", T0, 0.0)
+    assert outbox.next_due(tx, KIND, failing=True) == T0 + 1000
+    assert outbox.next_due(tx, KIND, failing=False) == T0 + LEASE_MS
     later = T0 + 60_000
     (well,) = outbox.lease(tx, KIND, later, LEASE_MS, 10, failing=False)
     (failing,) = outbox.lease(tx, KIND, later, LEASE_MS, 10, failing=True)

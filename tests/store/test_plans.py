@@ -52,7 +52,7 @@ DEEDS = [
     ),
     ("outbox_is_pending", lambda tx: outbox.is_pending(tx, "onbind:x:7")),
     ("outbox_lease", lambda tx: outbox.lease(tx, "onbind", START_MS, 1000, 10, failing=False)),
-    ("outbox_next_due", lambda tx: outbox.next_due(tx, "onbind")),
+    ("outbox_next_due", lambda tx: outbox.next_due(tx, "onbind", failing=True)),
     ("outbox_delivered", lambda tx: outbox.delivered(tx, "onbind", LEASE, "PUT")),
     ("outbox_bury", lambda tx: outbox.bury(tx, "onbind", LEASE, "refused", answered=True)),
     ("outbox_retry", lambda tx: outbox.retry(tx, "onbind", LEASE, 1, "down", 1, 0.0)),
