@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from log_tools import logged, logged_failure
 from prometheus_client import generate_latest
 from twisted.logger import Logger, LogLevel
 
@@ -23,24 +24,6 @@ formats = pytest.mark.parametrize("as_json", [False, True], ids=["text", "JSON"]
 
 def lines(stream):
     return stream.getvalue().splitlines()
-
-
-def logged(format_string, *, as_json=False, **values):
-    """What one event becomes."""
-    stream = io.StringIO()
-    Logger("tests", observer=RedactingObserver(LogFile(stream, json=as_json))).error(format_string, **values)
-    return stream.getvalue()
-
-
-def logged_failure(error):
-    """What an exception becomes, with its traceback."""
-    stream = io.StringIO()
-    log = Logger("tests", observer=RedactingObserver(LogFile(stream, json=False)))
-    try:
-        raise error
-    except type(error):
-        log.failure("request {request_id} broke", request_id="17")
-    return stream.getvalue()
 
 
 # --- lines ---------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from log_tools import logged, logged_failure
 from twisted.logger import Logger
 
 from sydentish.logs import LogFile, RedactingObserver, redact
@@ -30,24 +31,6 @@ NAMES = [
     "Authorization",
     "TOKEN",
 ]
-
-
-def logged(format_string, *, as_json=False, **values):
-    """What one event becomes."""
-    stream = io.StringIO()
-    Logger("tests", observer=RedactingObserver(LogFile(stream, json=as_json))).error(format_string, **values)
-    return stream.getvalue()
-
-
-def logged_failure(error):
-    """What an exception becomes, with its traceback."""
-    stream = io.StringIO()
-    log = Logger("tests", observer=RedactingObserver(LogFile(stream, json=False)))
-    try:
-        raise error
-    except type(error):
-        log.failure("request {request_id} broke", request_id="17")
-    return stream.getvalue()
 
 
 # --- what must not be in it ----------------------------------------------------------------------------

@@ -74,16 +74,11 @@ class PepperRotation(Service):
 
     async def ensure_pepper(self) -> None:
         """Makes the first pepper of a new database, with the hashes of what may have been bound before it."""
-        making = await self._db.write(_begin_first, self._new_pepper(), self._now_ms())
-        if making is not None:
-            await self._rehash(*making)
+        await self._rotate(None)
 
     async def turn(self) -> None:
         """Does what is due: rotates when the pepper is old, then removes what has had its grace time."""
-        await self.ensure_pepper()
-        making = await self._db.write(_begin, self._new_pepper(), self._interval_ms, self._now_ms())
-        if making is not None:
-            await self._rehash(*making)
+        await self._rotate(self._interval_ms)
         await self._drop_old()
 
     async def _first_safely(self) -> None:
@@ -101,6 +96,11 @@ class PepperRotation(Service):
             if self._stopping:
                 return
             _log.failure("replacing the pepper failed; it is tried again")
+
+    async def _rotate(self, interval_ms: int | None) -> None:
+        making = await self._db.write(_begin, self._new_pepper(), interval_ms, self._now_ms())
+        if making is not None:
+            await self._rehash(*making)
 
     async def _rehash(self, pepper_id: int, pepper: str) -> None:
         position: Threepid | None = None
@@ -123,20 +123,14 @@ class PepperRotation(Service):
         return opaque_token(self._random_bytes(PEPPER_BYTES))
 
 
-def _begin_first(tx: Tx, new_pepper: str, now_ms: int) -> tuple[int, str] | None:
-    """The pepper whose hashes are to be made before there can be look-ups at all, if any."""
-    if lookup_rows.peppers(tx, 0) is not None:
-        return None
-    making = lookup_rows.pepper_in_making(tx)
-    return making or (lookup_rows.add_pepper(tx, new_pepper, now_ms), new_pepper)
-
-
 def _begin(tx: Tx, new_pepper: str, interval_ms: int | None, now_ms: int) -> tuple[int, str] | None:
-    """The pepper whose hashes are to be made now, if any."""
+    """The pepper whose hashes are to be made now, if any: the first one, or one in the place of an old one."""
     making = lookup_rows.pepper_in_making(tx)
-    since = lookup_rows.current_since(tx)
-    if making is not None or interval_ms is None or since is None or now_ms - since < interval_ms:
+    if making is not None:
         return making
+    since = lookup_rows.current_since(tx)
+    if since is not None and (interval_ms is None or now_ms - since < interval_ms):
+        return None
     return lookup_rows.add_pepper(tx, new_pepper, now_ms), new_pepper
 
 

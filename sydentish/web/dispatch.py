@@ -231,7 +231,7 @@ class Dispatcher:
             # Whoever may not ask learns just that, and not what was wrong with the question.
             await self._admit(opened, route)
             raise
-        return await route.handler(Call(params, opened.caller, opened.head.method))
+        return await route.handler(Call(params, opened.caller))
 
     async def _admit(self, opened: OpenRequest, route: Route) -> None:
         if route.auth is not Auth.NONE and self._gate is not None:

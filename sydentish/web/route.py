@@ -34,12 +34,10 @@ class Call(Generic[M]):
     Attributes:
         params: its parameters.
         caller: who asks; the gate knows nobody by the empty token of routes without authentication.
-        method: the HTTP method.
     """
 
     params: M
     caller: Caller
-    method: str
 
 
 @dataclass(frozen=True, slots=True)
