@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from sydentish.domain.errors import NotFound
-from sydentish.domain.keys import KeyRing, decode_public_key
+from sydentish.domain.keys import KeyRing, decode_base64
 from sydentish.store import keys as key_rows
 from sydentish.store.database import Database
 
@@ -33,7 +33,7 @@ class PublicKeys:
 
     async def is_ephemeral_valid(self, public_key: str) -> bool:
         """Whether this is the valid key of a pending invitation."""
-        decoded = decode_public_key(public_key)
+        decoded = decode_base64(public_key)
         if decoded is None:
             return False
         return await self._db.read(key_rows.is_ephemeral_valid, decoded, self._now_ms())

@@ -3,10 +3,10 @@
 import hashlib
 import hmac
 from base64 import urlsafe_b64encode
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sydentish.domain.errors import Forbidden, InvalidParam
-from sydentish.domain.ids import parse_server_name
+from sydentish.domain.ids import matches_server, matches_server_on_any_port
 
 ACCESS_TOKEN_BYTES = 32
 """Random bytes of an access token."""
@@ -84,13 +84,6 @@ class HomeserverPolicy:
         Raises:
             Forbidden: they may not.
         """
-        parsed = parse_server_name(server_name)
-        name = replace(parsed, host=parsed.host.removesuffix("."))
-        host = replace(name, port=None)
-        denied = _listed(str(name), self.deny) or _listed(str(host), self.deny)
-        if denied or (self.allow is not None and not _listed(str(name), self.allow)):
+        denied = matches_server_on_any_port(server_name, self.deny)
+        if denied or (self.allow is not None and not matches_server(server_name, self.allow)):
             raise Forbidden("Users of this homeserver cannot register here")
-
-
-def _listed(name: str, entries: frozenset[str]) -> bool:
-    return name in entries or any(entry.startswith("*.") and name.endswith(entry[1:]) for entry in entries)

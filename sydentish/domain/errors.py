@@ -131,6 +131,56 @@ class EmailSendError(IdentityError):
     """The mail could not be handed over to the relay."""
 
 
+class InvalidAddress(IdentityError):
+    """Not a telephone number that a message could be sent to."""
+
+
+class SendError(IdentityError):
+    """The SMS could not be handed over to any gateway."""
+
+
+class DestinationRejected(IdentityError):
+    """This server sends nothing to numbers of that country."""
+
+
+class UnrecognizedMedium(IdentityError):
+    """The endpoint does not know what to do with addresses of this medium."""
+
+
+# --- invitations ---------------------------------------------------------------------------------------
+
+
+class ThreepidInUse(IdentityError):
+    """The address is bound already: its user can be invited by name."""
+
+    def __init__(self, mxid: str) -> None:
+        super().__init__("This address is already bound to a Matrix user: invite that user")
+        self.mxid = mxid
+
+
+class InvitationNotWanted(IdentityError):
+    """The operator's lists say that such an invitation is not passed on."""
+
+
+class UnknownInvitation(IdentityError):
+    """There is no invitation with this token, or it has expired."""
+
+
+# --- homeservers that sign their requests --------------------------------------------------------------
+
+
+class ProofRefused(IdentityError):
+    """The signature of a homeserver is missing, malformed or wrong, or speaks for somebody else."""
+
+
+class KeysUnavailable(IdentityError):
+    """The keys of the homeserver cannot be had now, so that its signature cannot be checked."""
+
+    def __init__(self, message: str, retry_after_ms: int = 10_000) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+
 # --- look-up -------------------------------------------------------------------------------------------
 
 
@@ -154,6 +204,15 @@ class HomeserverError(IdentityError):
 
 class HomeserverTimeout(IdentityError):
     """The homeserver did not answer in time."""
+
+
+class LimitExceeded(IdentityError):
+    """A budget is used up; which one, the operator is told and the caller is not."""
+
+    def __init__(self, message: str, retry_after_ms: int, budget: str | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+        self.budget = budget
 
 
 class Busy(IdentityError):

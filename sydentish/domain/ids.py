@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sydentish.domain.errors import InvalidParam
 
@@ -97,6 +97,37 @@ def is_server_name(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def matches_server(server_name: str, patterns: frozenset[str]) -> bool:
+    """Whether a server name is among `patterns`: canonical names, and `*.example.org` for every name below it.
+
+    Raises:
+        ValueError: it is not a server name.
+    """
+    return _listed(_without_root(server_name), patterns)
+
+
+def matches_server_on_any_port(server_name: str, patterns: frozenset[str]) -> bool:
+    """As `matches_server`, and a pattern without a port stands for every port: for lists of what is refused.
+
+    Whoever is refused could choose another port, or the dot of the DNS root behind the name.
+
+    Raises:
+        ValueError: it is not a server name.
+    """
+    name = _without_root(server_name)
+    return _listed(name, patterns) or _listed(replace(name, port=None), patterns)
+
+
+def _without_root(server_name: str) -> ServerName:
+    parsed = parse_server_name(server_name)
+    return replace(parsed, host=parsed.host.removesuffix("."))
+
+
+def _listed(server_name: ServerName, patterns: frozenset[str]) -> bool:
+    name = str(server_name)
+    return name in patterns or any(each.startswith("*.") and name.endswith(each[1:]) for each in patterns)
 
 
 def server_name_of(mxid: str) -> str:

@@ -63,7 +63,7 @@ def parse_key(text: str, state: KeyState = KeyState.ACTIVE) -> Key:
     if not is_version(fields[1]):
         raise ValueError("the version of a signing key is 1 to 64 characters of a-z A-Z 0-9 _")
     # Decoded here, since signedjson passes over characters that are not base64.
-    seed = _decode_base64(fields[2])
+    seed = decode_base64(fields[2])
     if seed is None or len(seed) != SEED_BYTES:
         raise ValueError("the seed of a signing key is 32 bytes in unpadded base64")
     return Key(signedjson.key.decode_signing_key_base64(fields[0], fields[1], encode_base64(seed)), state)
@@ -116,19 +116,15 @@ class KeyRing:
 
     def is_valid(self, public_key: str) -> bool:
         """Whether this is a public key of ours that was not revoked, in either base64 alphabet."""
-        wanted = decode_public_key(public_key)
+        wanted = decode_base64(public_key)
         return any(wanted == bytes(key.signing_key.verify_key) for key in self._valid())
 
     def _valid(self) -> list[Key]:
         return [key for key in (self.active, *self.others) if key.state is not KeyState.REVOKED]
 
 
-def decode_public_key(text: str) -> bytes | None:
-    """The bytes of a public key in base64 of either alphabet, padded or not; None when it is not base64."""
-    return _decode_base64(text)
-
-
-def _decode_base64(text: str) -> bytes | None:
+def decode_base64(text: str) -> bytes | None:
+    """The bytes of a key or a signature in base64 of either alphabet, padded or not; None when it is not base64."""
     bare = text.rstrip("=").translate(_TO_STANDARD_ALPHABET)
     try:
         return b64decode(bare + "=" * (-len(bare) % 4), validate=True)

@@ -1,17 +1,25 @@
 """Third-party identifiers: what is an address, and in which form it is stored, hashed and written to."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
 import idna
+import phonenumbers
+from phonenumbers import PhoneNumberFormat
 
-from sydentish.domain.errors import InvalidEmail
+from sydentish.domain.errors import IdentityError, InvalidAddress, InvalidEmail
 
 EMAIL = "email"
+MSISDN = "msisdn"
 
 # RFC 5321 section 4.5.3.1: octets of a local part, and of a whole path less its angle brackets.
 _MAX_LOCAL_OCTETS = 64
 _MAX_ADDRESS_OCTETS = 254
 _MAX_DOMAIN_OCTETS = 253
+_NO_NUMBER = "phone_number: must be a telephone number of that country, or one that begins with +"
+_MAX_NUMBER_TEXT = 64
+_REGION = re.compile(r"[A-Z]{2}")
+_MSISDN = re.compile(r"[1-9][0-9]{3,14}")
 _ATEXT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~.")
 
 
@@ -20,7 +28,7 @@ class Threepid:
     """An address of a medium, normalised."""
 
     medium: str
-    address: str
+    address: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,95 @@ def mailbox(address: str) -> Mailbox:
     if local.isascii():
         return Mailbox(f"{local}@{ascii_domain}", needs_smtputf8=False)
     return Mailbox(address, needs_smtputf8=True)
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneNumber:
+    """A telephone number in the forms that are needed.
+
+    Attributes:
+        msisdn: the digits of E.164, country code first, without a plus sign: what is stored and hashed.
+        intl_fmt: as people write it internationally, such as `+44 7700 900001`.
+        region: the country it belongs to (ISO 3166-1 alpha-2), or None for a number of no country.
+    """
+
+    msisdn: str = field(repr=False)
+    intl_fmt: str = field(repr=False)
+    region: str | None
+
+
+def parse_phone_number(country: str, number: str) -> PhoneNumber:
+    """A telephone number as it would be dialled from a country (Identity Service API, `request_msisdn_validation`).
+
+    A possible length is enough: the numbering plans that phonenumbers knows lag behind the real ones. See
+    `check_numbering_plan`.
+
+    Args:
+        country: ISO 3166-1 alpha-2, in either case.
+        number: national, or international with a plus sign in front.
+
+    Raises:
+        InvalidAddress: it is not a telephone number.
+    """
+    region = country.upper() if country.isascii() else ""
+    if not _REGION.fullmatch(region) or region not in phonenumbers.SUPPORTED_REGIONS:
+        raise InvalidAddress("country: must be a two-letter country code such as GB")
+    if len(number) > _MAX_NUMBER_TEXT:
+        raise InvalidAddress(_NO_NUMBER)
+    try:
+        parsed = _settled(phonenumbers.parse(number, region))
+    except phonenumbers.NumberParseException:
+        raise InvalidAddress(_NO_NUMBER) from None
+    msisdn = _e164(parsed).removeprefix("+")
+    if parsed.extension or not phonenumbers.is_possible_number(parsed) or not _MSISDN.fullmatch(msisdn):
+        raise InvalidAddress(_NO_NUMBER)
+    return PhoneNumber(
+        msisdn=msisdn,
+        intl_fmt=phonenumbers.format_number(parsed, PhoneNumberFormat.INTERNATIONAL),
+        region=_region_of(parsed),
+    )
+
+
+def check_numbering_plan(number: PhoneNumber) -> None:
+    """Whether the number is one that its country's numbering plan, as far as it is known, has given out.
+
+    Raises:
+        InvalidAddress: it is not.
+    """
+    if not phonenumbers.is_valid_number(phonenumbers.parse(f"+{number.msisdn}")):
+        raise InvalidAddress(_NO_NUMBER)
+
+
+def normalise(medium: str, address: str) -> Threepid | None:
+    """The address in the form that is stored; None when it cannot be one of that medium.
+
+    A telephone number is given by its digits, with the country code and perhaps a plus sign in front.
+    """
+    if medium == MSISDN:
+        msisdn = address.removeprefix("+")
+        return Threepid(MSISDN, msisdn) if _MSISDN.fullmatch(msisdn) else None
+    if medium != EMAIL:
+        return None
+    try:
+        return Threepid(EMAIL, normalise_email(address))
+    except IdentityError:
+        return None
+
+
+def _settled(number: phonenumbers.PhoneNumber) -> phonenumbers.PhoneNumber:
+    # Who writes the 0 of national calls twice means the same telephone: what is stored must be what is read again.
+    again = number if number.extension else phonenumbers.parse(_e164(number))
+    return number if _e164(again) == _e164(number) else _settled(again)
+
+
+def _e164(number: phonenumbers.PhoneNumber) -> str:
+    return phonenumbers.format_number(number, PhoneNumberFormat.E164)
+
+
+def _region_of(number: phonenumbers.PhoneNumber) -> str | None:
+    region = phonenumbers.region_code_for_number(number)
+    region = region or phonenumbers.region_code_for_country_code(number.country_code or 0)
+    return region if _REGION.fullmatch(region) else None
 
 
 def _check_local_part(local: str) -> None:

@@ -31,11 +31,23 @@ STATUS_AND_ERRCODE: dict[type[IdentityError], tuple[int, str]] = {
     errors.UnbindProofFailed: (403, "M_FORBIDDEN"),
     errors.InvalidEmail: (400, "M_INVALID_EMAIL"),
     errors.EmailSendError: (400, "M_EMAIL_SEND_ERROR"),
+    errors.InvalidAddress: (400, "M_INVALID_ADDRESS"),
+    errors.SendError: (400, "M_SEND_ERROR"),
+    errors.DestinationRejected: (400, "M_DESTINATION_REJECTED"),
+    errors.UnrecognizedMedium: (400, "M_UNRECOGNIZED"),
+    errors.ThreepidInUse: (400, "M_THREEPID_IN_USE"),
+    errors.InvitationNotWanted: (403, "M_FORBIDDEN"),
+    errors.UnknownInvitation: (404, "M_UNRECOGNIZED"),
+    errors.ProofRefused: (403, "M_FORBIDDEN"),
+    errors.KeysUnavailable: (503, "M_UNKNOWN"),
     errors.InvalidPepper: (400, "M_INVALID_PEPPER"),
     errors.HomeserverError: (502, "M_UNKNOWN"),
     errors.HomeserverTimeout: (504, "M_UNKNOWN"),
+    errors.LimitExceeded: (429, "M_LIMIT_EXCEEDED"),
     errors.Busy: (503, "M_UNKNOWN"),
 }
+# They say when it is worth while to try again.
+_TRY_LATER = (errors.LimitExceeded, errors.KeysUnavailable, errors.Busy)
 
 
 def status_of(error: IdentityError) -> int:
@@ -52,8 +64,12 @@ def errcode_of(error: IdentityError) -> str:
 
 def error_reply(error: IdentityError) -> Reply:
     """The answer that tells of an error."""
-    body = {"errcode": errcode_of(error), "error": error.message, **dict(_fields(error))}
-    return json_reply(body, status=status_of(error), headers=error_headers(error))
+    return json_reply(error_body(error), status=status_of(error), headers=error_headers(error))
+
+
+def error_body(error: IdentityError) -> dict[str, object]:
+    """The JSON object that tells of an error."""
+    return {"errcode": errcode_of(error), "error": error.message, **dict(_fields(error))}
 
 
 def internal_error_reply(request_id: str) -> Reply:
@@ -64,7 +80,7 @@ def internal_error_reply(request_id: str) -> Reply:
 
 def error_headers(error: IdentityError) -> Headers:
     """The headers that an error adds to its answer."""
-    if isinstance(error, errors.Busy):
+    if isinstance(error, _TRY_LATER):
         return ((b"Retry-After", str(math.ceil(error.retry_after_ms / 1000)).encode()),)
     if isinstance(error, errors.MethodNotAllowed):
         return ((b"Allow", ", ".join(error.allowed).encode()),)
@@ -75,5 +91,7 @@ def _fields(error: IdentityError) -> Iterator[tuple[str, object]]:
     if isinstance(error, errors.InvalidPepper):
         yield "algorithm", error.algorithm
         yield "lookup_pepper", error.lookup_pepper
-    if isinstance(error, errors.Busy):
+    if isinstance(error, errors.ThreepidInUse):
+        yield "mxid", error.mxid
+    if isinstance(error, _TRY_LATER):
         yield "retry_after_ms", error.retry_after_ms

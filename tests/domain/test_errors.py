@@ -8,9 +8,12 @@ from sydentish.domain.errors import (
     IdentityError,
     InvalidParam,
     InvalidPepper,
+    KeysUnavailable,
+    LimitExceeded,
     MethodNotAllowed,
     NoValidSession,
     SessionExpired,
+    ThreepidInUse,
     UnbindProofFailed,
 )
 
@@ -23,8 +26,10 @@ CLASSES = [
 ARGUMENTS = {
     InvalidParam: ("email", "must be a string"),
     MethodNotAllowed: ("GET is not allowed here", ("POST",)),
+    ThreepidInUse: ("@alice:hs.example.org",),
     UnbindProofFailed: (SessionExpired("This session has expired"),),
     InvalidPepper: ("sha256", "matrixrocks"),
+    LimitExceeded: ("Too many of them", 60_000),
 }
 
 
@@ -78,6 +83,21 @@ def test_a_refused_method_knows_the_allowed_ones():
 def test_being_busy_is_over_in_a_second_unless_said_otherwise():
     assert Busy("The database is busy").retry_after_ms == 1000
     assert Busy("The database is busy", 2500).retry_after_ms == 2500
+
+
+def test_keys_that_cannot_be_had_are_asked_for_again_in_ten_seconds_unless_said_otherwise():
+    assert KeysUnavailable("The keys cannot be fetched now").retry_after_ms == 10_000
+    assert KeysUnavailable("The keys cannot be fetched now", 500).retry_after_ms == 500
+
+
+def test_a_used_up_budget_says_when_to_come_again():
+    assert LimitExceeded("Too many of them", 60_000).retry_after_ms == 60_000
+
+
+def test_an_address_in_use_tells_whose_it_is_beside_its_message_only():
+    error = ThreepidInUse("@alice:hs.example.org")
+    assert error.mxid == "@alice:hs.example.org"
+    assert "alice" not in error.message
 
 
 def test_a_failed_proof_keeps_its_cause_and_speaks_with_its_words():
