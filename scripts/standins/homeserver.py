@@ -7,7 +7,6 @@ object per line: first where it listens, then each onbind call that it receives.
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,14 @@ from urllib.parse import urlsplit
 
 from signedjson.key import encode_verify_key_base64, generate_signing_key, get_verify_key
 from signedjson.sign import sign_json
-from twisted.internet.defer import Deferred, DeferredQueue, gatherResults
-from twisted.internet.interfaces import IListeningPort
+from signedjson.types import SigningKey
+from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.internet.task import react
-from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.http import Request
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
 
 from standins.behaviours import Behaviour, answer, error
 from standins.certificates import Authority, ServerCertificate
+from standins.serving import Server, arrival
 
 USERINFO = "/_matrix/federation/v1/openid/userinfo"
 ONBIND = "/_matrix/federation/v1/3pid/onbind"
@@ -60,29 +57,15 @@ class Homeserver:
         self.onbind_methods = {"POST", "PUT"}
         self.requests: list[Received] = []
         self.signing_key = generate_signing_key("standin")
-        self._certificate = certificate
         self._onbinds: DeferredQueue[Received] = DeferredQueue()
-        self._connections = _Connections(_QuietSite(_Everything(self._handle), timeout=None))
-        self._port: IListeningPort | None = None
-
-    def start(self, reactor: Any, port: int = 0, interface: str = "127.0.0.1") -> None:  # noqa: ANN401
-        """Listens; port 0 means any free one."""
-        options = self._certificate.options()
-        self._port = reactor.listenSSL(port, self._connections, options, interface=interface)
-
-    async def stop(self) -> None:
-        """Stops listening, cuts all connections, and waits until they are gone."""
-        if self._port is not None:
-            await self._port.stopListening()
-            self._port = None
-        await self._connections.cut()
+        self._server = Server(self._handle, certificate)
+        self.start = self._server.start
+        self.stop = self._server.stop
 
     @property
     def port(self) -> int:
         """Where it listens."""
-        if self._port is None:
-            raise RuntimeError("the homeserver was not started")
-        return self._port.getHost().port
+        return self._server.port
 
     @property
     def server_name(self) -> str:
@@ -97,6 +80,40 @@ class Homeserver:
     def next_onbind(self) -> Deferred[Received]:
         """The next onbind call that came, or comes, whatever it was answered with; each is given out once."""
         return self._onbinds.get()
+
+    def key_document(self, **changes: object) -> dict[str, object]:
+        """What it publishes about its key, with some fields changed, and then signed."""
+        document: dict[str, object] = {
+            "server_name": self.server_name,
+            "verify_keys": published(self.signing_key),
+            "old_verify_keys": {},
+            # Far away, and below what a double holds exactly.
+            "valid_until_ts": 4_102_444_800_000,
+            **changes,
+        }
+        return sign_json(document, str(document["server_name"]), self.signing_key)
+
+    def authorization(
+        self,
+        method: str,
+        uri: str,
+        content: dict[str, object],
+        destination: str,
+        *,
+        named: str = "destination_is",
+    ) -> str:
+        """The value of an `Authorization` header with its signature under a request.
+
+        Args:
+            method: the HTTP method.
+            uri: path and query.
+            content: the JSON object of the body.
+            destination: whom the request is for.
+            named: under which name the destination is signed: `destination_is`, as today's Synapse has it for
+                identity servers, or `destination`, as the specification has it for everybody.
+        """
+        signed = {"method": method, "uri": uri, "origin": self.server_name, named: destination}
+        return x_matrix(signed | {"content": content}, self.signing_key)
 
     def _handle(self, request: Request) -> None:
         received = _received(request)
@@ -120,72 +137,31 @@ class Homeserver:
         respond(request)
 
     def _keys(self, request: Request) -> None:
-        key = self.signing_key
-        public = encode_verify_key_base64(get_verify_key(key))
-        keys: dict[str, object] = {
-            "server_name": self.server_name,
-            "verify_keys": {f"{key.alg}:{key.version}": {"key": public}},
-            "old_verify_keys": {},
-            # Far away, and below what a double holds exactly.
-            "valid_until_ts": 4_102_444_800_000,
-        }
-        answer(200, sign_json(keys, self.server_name, key))(request)
+        answer(200, self.key_document())(request)
 
 
-class _Everything(Resource):
-    isLeaf = True
-
-    def __init__(self, handle: Callable[[Request], None]) -> None:
-        super().__init__()
-        self._handle = handle
-
-    def render(self, request: Request) -> int:
-        self._handle(request)
-        return NOT_DONE_YET
-
-
-class _QuietSite(Site):
-    noisy = False
-
-    def log(self, request: Request) -> None:
-        """Logs nothing: the URL has a token in it, and tests look for tokens in the log of those who ask."""
+def x_matrix(request: dict[str, object], key: SigningKey) -> str:
+    """A request signed with a key, as the value of an `Authorization` header."""
+    origin = str(request["origin"])
+    ((key_id, signature),) = sign_json(dict(request), origin, key)["signatures"][origin].items()
+    destination = request.get("destination_is", request.get("destination"))
+    parameters = {"origin": origin, "key": key_id, "sig": signature, "destination": destination}
+    return "X-Matrix " + ",".join(
+        f'{name}="{value}"' for name, value in parameters.items() if value is not None
+    )
 
 
-class _Connection(ProtocolWrapper):
-    def connectionLost(self, reason: Any) -> None:  # noqa: ANN401
-        super().connectionLost(reason)
-        self.factory.lost.pop(self).callback(None)
-
-
-class _Connections(WrappingFactory):
-    """Knows the open connections, so that none is left behind."""
-
-    protocol = _Connection
-    noisy = False
-
-    def __init__(self, site: Site) -> None:
-        super().__init__(site)
-        self.lost: dict[_Connection, Deferred[None]] = {}
-
-    def registerProtocol(self, p: _Connection) -> None:
-        super().registerProtocol(p)
-        self.lost[p] = Deferred()
-
-    async def cut(self) -> None:
-        gone = gatherResults(self.lost.values())
-        for connection in list(self.lost):
-            connection.transport.abortConnection()
-        await gone
+def published(*keys: SigningKey) -> dict[str, object]:
+    """The public halves of keys, as `verify_keys` of a key document has them."""
+    return {
+        f"{key.alg}:{key.version}": {"key": encode_verify_key_base64(get_verify_key(key))} for key in keys
+    }
 
 
 def _received(request: Request) -> Received:
-    headers = {
-        name.decode("ascii").lower(): b", ".join(values).decode("latin-1")
-        for name, values in request.requestHeaders.getAllRawHeaders()
-    }
-    return Received(
-        request.method.decode("ascii"), request.uri.decode("ascii"), headers, request.content.read()
-    )
+    came = arrival(request)
+    headers = {name: ", ".join(came.all(name)) for name, _ in came.headers}
+    return Received(came.method, came.target, headers, came.body)
 
 
 def _arguments(arguments: list[str]) -> argparse.Namespace:

@@ -1,22 +1,92 @@
 """What the actions need from parts that they don't know; `app.build` joins them."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from sydentish.domain.delivery import Delivered, Delivery, NotDelivered
+from sydentish.domain.threepids import PhoneNumber
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a message to a person is to look.
+
+    Attributes:
+        brand: the name of a brand, as the request has it; None, or one that there is not, is the default brand.
+        languages: what the person reads, best first, as language tags (RFC 5646); empty for the default.
+    """
+
+    brand: str | None = None
+    languages: tuple[str, ...] = ()
 
 
 class VerificationSender(Protocol):
     """Sends the mail that proves an e-mail address."""
 
-    async def send_verification(self, address: str, link: str) -> None:
+    async def send_verification(self, address: str, link: str, style: Style) -> None:
         """Hands the mail with the validation link over to the relay, and returns once it took it.
 
         Args:
             address: the normalised e-mail address.
             link: the URL that validates the session.
+            style: how the mail is to look.
 
         Raises:
             EmailSendError: when the relay did not take it within the limit.
+        """
+
+
+class CodeSender(Protocol):
+    """Sends the SMS that proves a telephone number."""
+
+    def check(self, number: PhoneNumber) -> None:
+        """Whether an SMS could be sent there at all; nothing is sent.
+
+        Raises:
+            DestinationRejected: this server sends nothing to that country.
+            SendError: this server sends no SMS at all.
+        """
+
+    async def send_code(self, number: PhoneNumber, code: str, style: Style) -> None:
+        """Hands the SMS with the code over to a gateway, and returns once one took it.
+
+        Args:
+            number: where it goes.
+            code: the digits that the person is to type.
+            style: how the SMS is to look.
+
+        Raises:
+            SendError: when no gateway took it within the limit.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRequest:
+    """A request that a homeserver claims to have signed.
+
+    Attributes:
+        method: the HTTP method.
+        target: path and query as they were sent.
+        authorizations: the values of all its `Authorization` headers.
+        content: the JSON object of its body.
+    """
+
+    method: str
+    target: str
+    authorizations: Sequence[bytes] = field(repr=False)
+    content: dict[str, object] = field(repr=False)
+
+
+class HomeserverProofs(Protocol):
+    """Checks the signatures of homeservers under their requests."""
+
+    async def origin_of(self, request: SignedRequest) -> str:
+        """The server name of the homeserver that signed the request, in its canonical form.
+
+        Raises:
+            ProofRefused: the proof is missing, malformed, meant for another server, or wrong.
+            KeysUnavailable: the homeserver's keys cannot be fetched now.
         """
 
 

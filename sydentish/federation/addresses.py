@@ -16,6 +16,8 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
+from sydentish.outgoing import Unusable
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -55,8 +57,10 @@ NOT_PUBLIC: tuple[Network, ...] = tuple(
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
-class AddressRefused(Exception):
+class AddressRefused(Unusable):
     """A host has no address that the policy permits."""
+
+    reason = "its address is not one that may be connected to"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,7 @@ class FilteredResolver:
     def __init__(self, resolver: IHostnameResolver, policy: AddressPolicy) -> None:
         self._resolver = resolver
         self._policy = policy
+        self._receivers: list[_FilteredReceiver] = []
         self.refused = 0
 
     def resolveHostName(
@@ -125,9 +130,15 @@ class FilteredResolver:
     ) -> IHostResolution:
         """See `IHostnameResolver`."""
         receiver = _FilteredReceiver(resolutionReceiver, self._accepts)
+        self._receivers.append(receiver)
         return self._resolver.resolveHostName(
             receiver, hostName, portNumber, addressTypes, transportSemantics
         )
+
+    def cancel(self) -> None:
+        """Stops the resolutions that are in progress; endpoints do not, when they are given up themselves."""
+        for receiver in self._receivers:
+            receiver.cancel()
 
     def _accepts(self, address: IAddress) -> bool:
         accepted = self._policy.permits(getattr(address, "host", ""))
@@ -140,8 +151,15 @@ class _FilteredReceiver:
     def __init__(self, receiver: IResolutionReceiver, accepts: Callable[[IAddress], bool]) -> None:
         self._receiver = receiver
         self._accepts = accepts
+        self._in_progress: IHostResolution | None = None
+
+    def cancel(self) -> None:
+        if self._in_progress is not None:
+            self._in_progress.cancel()
+            self._in_progress = None
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
+        self._in_progress = resolutionInProgress
         self._receiver.resolutionBegan(resolutionInProgress)
 
     def addressResolved(self, address: IAddress) -> None:
@@ -149,4 +167,5 @@ class _FilteredReceiver:
             self._receiver.addressResolved(address)
 
     def resolutionComplete(self) -> None:
+        self._in_progress = None
         self._receiver.resolutionComplete()

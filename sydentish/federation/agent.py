@@ -3,22 +3,22 @@
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IConsumer, IHostnameResolver, IStreamClientEndpoint
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import URI, Agent, ResponseDone
+from twisted.web.client import Agent, ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
-from zope.interface import implementer
+from twisted.web.iweb import IAgent, IResponse
 
 from sydentish.federation.addresses import AddressPolicy
 from sydentish.federation.discovery import Route
-from sydentish.federation.endpoint import AnswerTooLarge, EndpointLimits, RouteEndpoint
+from sydentish.federation.endpoint import RouteEndpoint
 from sydentish.federation.tls import TlsOptions
-from sydentish.federation.waiting import cancellable
+from sydentish.outgoing import AnswerTooLarge, OneConnection, WholeBody
+from sydentish.waiting import cancellable
 
 # What status line and headers may take; real homeservers send less than 1 KiB.
 _MAX_HEAD = 64 * 1024
@@ -55,34 +55,6 @@ class Exchange(Protocol):
         """The answer, with a body of at most `max_bytes` bytes; whatever goes wrong is an exception."""
 
 
-@implementer(IAgent)
-class RouteAgent:
-    """An agent that connects through one endpoint, whatever the URI says, and never twice."""
-
-    def __init__(self, reactor: Any, endpoint: IStreamClientEndpoint) -> None:  # noqa: ANN401 - several interfaces at once
-        self._agent = Agent.usingEndpointFactory(reactor, _Always(endpoint))
-
-    def request(
-        self,
-        method: bytes,
-        uri: bytes,
-        headers: Headers | None = None,
-        bodyProducer: IBodyProducer | None = None,
-    ) -> Deferred[IResponse]:
-        """See `IAgent`."""
-        response: Deferred[IResponse] = self._agent.request(method, uri, headers, bodyProducer)
-        return response
-
-
-@implementer(IAgentEndpointFactory)
-class _Always:
-    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
-        self._endpoint = endpoint
-
-    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:  # noqa: ARG002 - the interface's
-        return self._endpoint
-
-
 class Https:
     """The real `Exchange`: no proxy, no cookies, no redirects followed, nothing kept open."""
 
@@ -100,8 +72,8 @@ class Https:
 
         Args:
             reactor: connects and keeps the time.
-            resolver: resolves host names; should not be one that others wait for, since a homeserver chooses how
-                long its name takes.
+            resolver: resolves host names; its resolutions are cancelled when they take too long, since a homeserver
+                chooses how long its name takes.
             policy: which addresses may be connected to.
             tls: from `tls_options`.
             connect_limit: seconds that resolving and connecting to one target may take.
@@ -124,22 +96,22 @@ class Https:
             AnswerTooLarge: headers or body are larger than allowed.
             Exception: whatever Twisted, OpenSSL and service_identity raise when a connection fails.
         """
-        # A body in chunks of one byte is six times its size; more is nobody's honest answer.
-        limits = EndpointLimits(self._connect_limit, _MAX_HEAD + 6 * max_bytes)
         endpoint = RouteEndpoint(
             self._reactor,
             route,
             resolver=self._resolver,
             policy=self._policy,
             tls=self._tls,
-            limits=limits,
+            connect_limit=self._connect_limit,
         )
-        agent = RouteAgent(self._reactor, endpoint)
+        # A body in chunks of one byte is six times its size; more is nobody's honest answer.
+        connection = OneConnection(endpoint, _MAX_HEAD + 6 * max_bytes)
+        agent = Agent.usingEndpointFactory(self._reactor, connection)
         try:
             response = await cancellable(self._send(agent, route, request))
             body = await _collect(response, max_bytes)
         finally:
-            endpoint.abort()
+            connection.abort()
         return RawAnswer(response.code, response.headers, body)
 
     def _send(self, agent: IAgent, route: Route, request: Request) -> Deferred[IResponse]:
@@ -150,25 +122,10 @@ class Https:
         producer = None
         if request.body is not None:
             headers.setRawHeaders("Content-Type", ["application/json"])
-            producer = _Body(request.body)
+            producer = WholeBody(request.body)
         uri = f"https://{route.host_header}{request.path}".encode("ascii")
-        return agent.request(request.method.encode("ascii"), uri, headers, producer)
-
-
-@implementer(IBodyProducer)
-class _Body:
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self.length = len(body)
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        consumer.write(self._body)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        """Nothing to pause: all was written at once."""
-
-    resumeProducing = stopProducing = pauseProducing
+        response: Deferred[IResponse] = agent.request(request.method.encode("ascii"), uri, headers, producer)
+        return response
 
 
 def _collect(response: IResponse, max_bytes: int) -> Deferred[bytes]:

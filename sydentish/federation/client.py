@@ -7,32 +7,19 @@ from typing import Protocol
 from urllib.parse import urlencode
 
 import orjson
-from OpenSSL import SSL
-from service_identity import CertificateError, VerificationError
 from twisted.internet.defer import CancelledError
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
-from twisted.internet.error import (
-    ConnectionRefusedError as RefusedError,
-)
-from twisted.internet.error import (
-    DNSLookupError,
-    NoRouteError,
-    TCPTimedOutError,
-)
-from twisted.internet.error import TimeoutError as ConnectTimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from sydentish.domain.errors import HomeserverError, HomeserverTimeout
-from sydentish.federation.addresses import AddressRefused
 from sydentish.federation.agent import Exchange, RawAnswer, Request
 from sydentish.federation.discovery import NoRoute, Route
-from sydentish.federation.endpoint import AnswerTooLarge
-from sydentish.federation.waiting import within
+from sydentish.outgoing import TIMED_OUT, explain
+from sydentish.waiting import within
 
 _MAX_ANSWER = 64 * 1024
 _ERRCODE = re.compile(r"[A-Za-z0-9_.]{1,64}")
-_NOT_ACCEPTED = "certificate not accepted"
 
 _log = Logger()
 
@@ -160,50 +147,15 @@ class HomeserverClient:
         except NoRoute as error:
             raise ExchangeFailed(error.reason) from None
         except DeferredTimeoutError:
-            raise ExchangeFailed("timed out", timed_out=True) from None
+            raise ExchangeFailed(TIMED_OUT, timed_out=True) from None
         except Exception as error:  # noqa: BLE001 - the network, OpenSSL and HTTP fail in many ways
             # Without its cause: that may show the URL, and with it a token.
             reason = explain(error)
-            raise ExchangeFailed(reason, timed_out=reason == "timed out") from None
+            raise ExchangeFailed(reason, timed_out=reason == TIMED_OUT) from None
 
     async def _exchanged(self, server_name: str, request: Request) -> RawAnswer:
         route = await self._routes.route(server_name)
         return await self._exchange(route, request, self._max_bytes)
-
-
-# The first class that fits wins; what fits none is no usable HTTP.
-_REASONS: tuple[tuple[type[BaseException], str], ...] = (
-    (AddressRefused, "its address is not one that may be connected to"),
-    (AnswerTooLarge, "the answer is too large"),
-    (DNSLookupError, "its name cannot be resolved"),
-    (RefusedError, "connection refused"),
-    (NoRouteError, "no route to it"),
-    (DeferredTimeoutError, "timed out"),
-    (TCPTimedOutError, "timed out"),
-    (ConnectTimeoutError, "timed out"),
-    (VerificationError, _NOT_ACCEPTED),
-    (CertificateError, _NOT_ACCEPTED),
-)
-
-
-def explain(error: BaseException) -> str:
-    """What went wrong with a connection, in a few words without addresses, URLs or secrets."""
-    causes = _causes(error)
-    for kind, reason in _REASONS:
-        if any(isinstance(cause, kind) for cause in causes):
-            return reason
-    for cause in causes:
-        if isinstance(cause, SSL.Error):
-            return _NOT_ACCEPTED if "certificate" in str(cause) else "TLS failed"
-    return "no usable answer"
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    # Twisted's HTTP client wraps what happened to the connection, sometimes twice.
-    found = [error]
-    for failure in getattr(error, "reasons", ()):
-        found += _causes(failure.value)
-    return found
 
 
 def _answer(raw: RawAnswer) -> Answer:

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime, IResolver
 from twisted.names import dns
 
 from sydentish.domain.ids import ServerName, parse_server_name
-from sydentish.federation.waiting import cancellable, within
+from sydentish.waiting import cancellable, within
 
 _FEDERATION_PORT = 8448
 # Step 3.3 before 3.4, and 4 before 5: the second is deprecated.

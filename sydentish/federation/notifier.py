@@ -5,7 +5,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from sydentish.domain.delivery import Delivered, Delivery, NotDelivered
 from sydentish.federation.client import Answer, ExchangeFailed, HomeserverClient
-from sydentish.federation.waiting import within
+from sydentish.waiting import within
 
 _ONBIND = "/_matrix/federation/v1/3pid/onbind"
 _OTHER_METHOD = (404, 405)

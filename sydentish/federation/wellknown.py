@@ -16,7 +16,7 @@ from twisted.web.http_headers import Headers
 from sydentish.domain.ids import ServerName, parse_server_name
 from sydentish.federation.agent import Exchange, RawAnswer, Request
 from sydentish.federation.discovery import direct_route
-from sydentish.federation.waiting import SharedWork, within
+from sydentish.waiting import SharedWork, within
 
 _HTTPS_PORT = 443
 _MAX_BODY = 51_200

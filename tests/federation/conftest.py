@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 import pytest_twisted
+from nameserver import NameServer, a_moment, open_sockets
 from standins.certificates import Authority
 from standins.homeserver import Homeserver
 from twisted.internet import reactor
@@ -155,6 +156,25 @@ async def start_homeserver(internet):
     yield start
     for homeserver in started:
         await homeserver.stop()
+
+
+@pytest_twisted.async_yield_fixture
+async def start_name_server():
+    """Starts DNS servers; who asked them must have closed all sockets when the test ends."""
+    started = []
+
+    def start():
+        server = NameServer()
+        server.start()
+        started.append(server)
+        return server
+
+    before = open_sockets()
+    yield start
+    for server in started:
+        await server.stop()
+    await a_moment()
+    assert open_sockets() == before
 
 
 @pytest.fixture

@@ -13,9 +13,8 @@ from twisted.internet.protocol import Factory, Protocol
 
 from sydentish.federation.addresses import AddressPolicy, AddressRefused
 from sydentish.federation.agent import Request
-from sydentish.federation.client import explain
 from sydentish.federation.discovery import Route, Target
-from sydentish.federation.endpoint import AnswerTooLarge
+from sydentish.outgoing import AnswerTooLarge, explain
 
 HOST = "hs.example.org"
 ASK = Request("GET", USERINFO)

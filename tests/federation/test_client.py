@@ -5,22 +5,16 @@ import pytest
 import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
-from OpenSSL import SSL
-from service_identity import CertificateError, VerificationError
 from standins.behaviours import Drip, EndlessBody, Silence, answer, close, raw, redirect
 from standins.homeserver import KEYS, USERINFO, WELL_KNOWN
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeoutError
-from twisted.internet.error import ConnectionDone, NoRouteError, TCPTimedOutError
 from twisted.internet.error import TimeoutError as ConnectTimeoutError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.names import dns
-from twisted.python.failure import Failure
-from twisted.web.client import ResponseNeverReceived
 
 from sydentish.domain.errors import HomeserverError, HomeserverTimeout
-from sydentish.federation.client import Answer, ExchangeFailed, explain
+from sydentish.federation.client import Answer, ExchangeFailed
 from sydentish.federation.discovery import Discovery
 from sydentish.federation.wellknown import WellKnown
 
@@ -208,26 +202,6 @@ async def test_who_asks_can_give_up(make_client, homeserver):
     with pytest.raises(CancelledError):
         await asking
     await silence.gone
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (DeferredTimeoutError(), "timed out"),
-        (ConnectTimeoutError(), "timed out"),
-        (TCPTimedOutError(), "timed out"),
-        (NoRouteError(), "no route to it"),
-        (VerificationError([]), "certificate not accepted"),
-        (CertificateError(), "certificate not accepted"),
-        (SSL.Error([("SSL routines", "", "certificate verify failed")]), "certificate not accepted"),
-        (SSL.Error([("SSL routines", "", "wrong version number")]), "TLS failed"),
-        (ConnectionDone(), "no usable answer"),
-        (KeyError("secret"), "no usable answer"),
-    ],
-)
-def test_each_trouble_has_its_words(error, reason):
-    assert explain(error) == reason
-    assert explain(ResponseNeverReceived([Failure(ConnectionDone()), Failure(error)])) == reason
 
 
 @pytest_twisted.ensureDeferred

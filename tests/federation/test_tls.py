@@ -8,9 +8,9 @@ from standins.certificates import Authority
 from standins.homeserver import USERINFO
 
 from sydentish.federation.agent import Request
-from sydentish.federation.client import explain
 from sydentish.federation.discovery import Route, Target
 from sydentish.federation.tls import tls_options
+from sydentish.outgoing import explain
 
 HOST = "hs.example.org"
 ASK = Request("GET", USERINFO)

@@ -2,8 +2,14 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+from twisted.internet.task import Clock
 
-from sydentish.federation.waiting import SharedWork, cancellable, within
+from sydentish.waiting import SharedWork, cancellable, within
+
+
+@pytest.fixture
+def clock():
+    return Clock()
 
 
 def stubborn(error):
