@@ -1,12 +1,10 @@
-"""Renders mails and pages from Jinja2 templates; operators see `docs/templates.md`.
+"""Renders mails, pages and short texts from Jinja2 templates; operators see `docs/templates.md`.
 
 A brand is a folder of templates. What a brand lacks comes from the shipped one. Everything is compiled and
 tried out at start, so that a mistake in a template is found by the operator and not by a user.
 """
 
-import re
-import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -24,37 +22,15 @@ from jinja2 import (
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
 
+from sydentish.domain.display import bare
 from sydentish.senders.brands import brand_folders, no_such_brand
+from sydentish.senders.languages import TextFiles
+from sydentish.senders.samples import MAILS, PAGES, TEXTS
+from sydentish.senders.visible import visible_value
 
 SHIPPED_BRAND = "default"
 
 _MAX_SUBJECT = 200
-_MAX_VALUE = 500
-# What cannot be seen, by its Unicode category: controls, surrogates, separators of lines, and format characters
-# such as those that turn the writing direction ...
-_UNSEEN = frozenset(("Cc", "Cs", "Cf", "Zl", "Zp"))
-# ... but for the format characters that words and emoji are made with.
-_JOINERS = frozenset("\u200c\u200d")
-
-# Every template there is, and values to try it out with at start.
-_LINK = "https://identity.example.org/validate?sid=sample&token=sample"
-_MAILS: Mapping[str, Mapping[str, str]] = {
-    "verification": {"address": "alice@example.org", "link": _LINK, "server_name": "identity.example.org"},
-}
-_PAGES: Mapping[str, tuple[Mapping[str, str], ...]] = {
-    "verify_response.html": (
-        {"outcome": "validated", "server_name": "identity.example.org"},
-        {"outcome": "failed", "server_name": "identity.example.org", "message": "The link is too old."},
-        {
-            "outcome": "confirm",
-            "server_name": "identity.example.org",
-            "action": _LINK,
-            "sid": "sample",
-            "client_secret": "sample",
-            "token": "sample",
-        },
-    ),
-}
 
 
 class TemplateProblem(Exception):
@@ -112,14 +88,16 @@ class Templates:
         self._brands: dict[str, SandboxedEnvironment] = {
             SHIPPED_BRAND: _environment(shipped / SHIPPED_BRAND),
         }
+        self._texts = {SHIPPED_BRAND: TextFiles(shipped / SHIPPED_BRAND)}
         found, problems = brand_folders(custom)
         for folder in found:
             self._brands[folder.name] = _environment(folder, shipped / SHIPPED_BRAND)
+            self._texts[folder.name] = TextFiles(folder, shipped / SHIPPED_BRAND)
         if default_brand not in self._brands:
             problems.append(no_such_brand(default_brand, self.brands, custom))
         if problems:
             raise TemplateProblem(*problems, *self._mistakes())
-        self._default = self._brands[default_brand]
+        self._default = default_brand
 
     @property
     def brands(self) -> tuple[str, ...]:
@@ -141,7 +119,7 @@ class Templates:
         told = (
             f"brand {brand!r}: {mistake}"
             for brand, environment in self._brands.items()
-            for mistake in _check(environment)
+            for mistake in _check(environment, self._texts[brand])
         )
         return list(dict.fromkeys(told))
 
@@ -163,8 +141,28 @@ class Templates:
         """Renders the page `name`, a file name; arguments and errors are those of `mail`."""
         return _page(self._environment(brand), name, variables)
 
+    def text(
+        self, name: str, brand: str | None, languages: Sequence[str], variables: Mapping[str, str]
+    ) -> str:
+        """Renders the short text `name`, such as `sms`, on one line.
+
+        Args:
+            name: of the text, without `.txt`.
+            brand: as for `mail`.
+            languages: what the person reads, best first, as language tags (RFC 5646).
+            variables: as for `mail`.
+
+        Raises:
+            TemplateProblem: the template cannot be rendered.
+        """
+        chosen = self._known(brand)
+        return _text(self._brands[chosen], self._texts[chosen].best(name, languages), variables)
+
     def _environment(self, brand: str | None) -> SandboxedEnvironment:
-        return self._default if brand is None else self._brands.get(brand, self._default)
+        return self._brands[self._known(brand)]
+
+    def _known(self, brand: str | None) -> str:
+        return self._default if brand is None or brand not in self._brands else brand
 
 
 def _environment(*folders: Path) -> SandboxedEnvironment:
@@ -190,10 +188,11 @@ def _files(mail: str) -> tuple[str, str]:
     return f"{mail}.eml.txt", f"{mail}.eml.html"
 
 
-def _check(environment: SandboxedEnvironment) -> Iterator[str]:
-    mails = [(_check_mail, file, values) for name, values in _MAILS.items() for file in _files(name)]
-    pages = [(_page, name, values) for name, samples in _PAGES.items() for values in samples]
-    for try_out, file, values in (*mails, *pages):
+def _check(environment: SandboxedEnvironment, texts: TextFiles) -> Iterator[str]:
+    mails = [(_check_mail, file, values) for name, values in MAILS.items() for file in _files(name)]
+    pages = [(_page, name, values) for name, samples in PAGES.items() for values in samples]
+    short = [(_check_text, file, values) for name, values in TEXTS.items() for file in texts.all(name)]
+    for try_out, file, values in (*mails, *pages, *short):
         try:
             try_out(environment, file, values)
         except TemplateProblem as problem:
@@ -208,8 +207,13 @@ def _check_mail(environment: SandboxedEnvironment, file: str, values: Mapping[st
         raise TemplateProblem(*(f"{path}: no block {block!r}, or nothing in it" for block in empty))
 
 
+def _check_text(environment: SandboxedEnvironment, file: str, values: Mapping[str, str]) -> None:
+    if values["code"] not in _text(environment, file, values):
+        raise TemplateProblem(f"{_load(environment, file).filename}: 'code' is not in it")
+
+
 def _mail(environment: SandboxedEnvironment, name: str, variables: Mapping[str, str]) -> MailText:
-    values = {key: _visible(key, value) for key, value in variables.items()}
+    values = {key: visible_value(key, value) for key, value in variables.items()}
     text_file, html_file = _files(name)
     subject, text = _subject_and_body(environment, text_file, values)
     _, html = _subject_and_body(environment, html_file, values)
@@ -218,11 +222,15 @@ def _mail(environment: SandboxedEnvironment, name: str, variables: Mapping[str, 
 
 def _page(environment: SandboxedEnvironment, name: str, variables: Mapping[str, str]) -> str:
     template = _load(environment, name)
-    context = template.new_context({key: _visible(key, value) for key, value in variables.items()})
+    context = template.new_context({key: visible_value(key, value) for key, value in variables.items()})
     try:
         return _whole(template, context)
     except Exception as error:
         raise _problem(name, error) from error
+
+
+def _text(environment: SandboxedEnvironment, name: str, variables: Mapping[str, str]) -> str:
+    return bare(_page(environment, name, variables))
 
 
 def _subject_and_body(
@@ -272,24 +280,13 @@ def _problem(name: str, error: Exception) -> TemplateProblem:
     return TemplateProblem(f"{place}: {error}")
 
 
-def _visible(name: str, value: str) -> str:
-    seen = "".join(c for c in _spaced(value) if c in _JOINERS or unicodedata.category(c) not in _UNSEEN)
-    if name in {"link", "action"} or name.endswith(("_link", "_url")) or len(seen) <= _MAX_VALUE:
-        return seen
-    return seen[:_MAX_VALUE] + "…"
-
-
-def _spaced(text: str) -> str:
-    return re.sub(r"\s", " ", text)
-
-
 def one_line(text: str) -> str:
     """What fits a header: the text on one line of at most 200 characters, without what cannot be seen.
 
     It holds no encoded word either (RFC 2047): in each `=?`, with which one begins, a blank is put. Else who reads
     it, or Python when it writes it, would see what is encoded: line ends, and headers after them.
     """
-    line = " ".join(_visible("subject", text).split()).replace("=?", "= ?")
+    line = bare(text).replace("=?", "= ?")
     return line if len(line) <= _MAX_SUBJECT else line[: _MAX_SUBJECT - 1] + "…"
 
 

@@ -1,0 +1,1 @@
+"""To telephones: SMS through gateways, one module for each kind of gateway."""
