@@ -18,16 +18,21 @@ class KeyProblem(Exception):
     """The signing keys cannot be used; the message says which, why, and what to do."""
 
 
+class NoKey(KeyProblem):
+    """There is no signing key yet; the message ends with the command that makes one, without its options."""
+
+
 def load_keys(key_dir: Path, server_name: str) -> KeyRing:
     """Reads all keys.
 
     Raises:
-        KeyProblem: there is not exactly one active key, or a file cannot be read.
+        NoKey: there is no active key.
+        KeyProblem: there is more than one active key, or a file cannot be read.
     """
     active = _read(key_dir, KeyState.ACTIVE)
     if not active:
-        raise KeyProblem(
-            f"{key_dir}: there is no signing key; make one with: sydentish keys generate -c FILE"
+        raise NoKey(
+            f"{key_dir}: there is no signing key; make one, as the server's user, with: sydentish keys generate"
         )
     if len(active) > 1:
         raise KeyProblem(f"{key_dir}: only one key can be active; move the others to {key_dir / 'retired'}")

@@ -7,22 +7,34 @@ from string import Template
 import pytest
 
 from sydentish.config import load, options, sample
+from sydentish.config.declare import keys
+from sydentish.config.gateways import KINDS
 
 FILE = Path(__file__).parent.parent / "sydentish.conf.sample"
 EXAMPLE = {"data_dir": "/var/lib/sydentish", "host": "example.org"}
 # `# text` is a comment for people; `#key = value`, and its further lines indented by more, can be uncommented.
 PROSE = re.compile(r"#( \S.*)?")
+GATEWAY_OPTIONS = [
+    (f"sms {kind}", key, declaration)
+    for kind, gateway_type in KINDS.items()
+    for key, declaration in keys(gateway_type)
+]
 
 
 def described(text):
-    """What the text says: (section, key) -> (description, default, whether it is commented out)."""
+    """What the text says: (section, key) -> (description, default, whether it is commented out).
+
+    The kind of a gateway is left out: each kind has a section of its own.
+    """
     found, section, prose, last = {}, None, [], None
     for line in text.splitlines():
         bare = line.removeprefix("#")
-        if match := re.fullmatch(r"\[(\w+)\]", line):
-            section, prose, last = match[1], [], None
+        if match := re.fullmatch(r"\[(\w+)\]|#\[(sms \w+)\]", line):
+            section, prose, last = match[1] or match[2], [], None
         elif re.fullmatch(r"#\[policy \w+\]", line):
             return found
+        elif match := re.fullmatch(r"#kind = (\w+)", line):
+            assert section == f"sms {match[1]}"
         elif not line:
             prose, last = [], None
         elif PROSE.fullmatch(line):
@@ -51,14 +63,20 @@ def test_the_sample_has_every_option_once_with_sentence_and_default_and_nothing_
         (section, key): (
             declaration.about,
             Template(declaration.default).substitute(EXAMPLE),
-            not declaration.mandatory,
+            section.startswith("sms ") or not declaration.mandatory,
         )
-        for section, key, declaration in options()
+        for section, key, declaration in [*options(), *GATEWAY_OPTIONS]
     }
     assert described(FILE.read_text()) == declared
 
 
-@pytest.mark.parametrize("option", list(options()), ids=lambda option: f"{option[0]}.{option[1]}")
+def test_the_sample_has_every_kind_of_gateway():
+    assert re.findall(r"^#kind = (\w+)$", FILE.read_text(), re.MULTILINE) == list(KINDS)
+
+
+@pytest.mark.parametrize(
+    "option", [*options(), *GATEWAY_OPTIONS], ids=lambda option: f"{option[0]}.{option[1]}"
+)
 def test_a_description_is_one_sentence(option):
     about = option[2].about
     assert about[0].isupper()
@@ -70,6 +88,7 @@ def test_the_sample_loads_as_it_is():
     config = load(FILE, {})
     assert config.warnings == ()
     assert config.policies.policies == ()
+    assert config.sms_gateways == ()
 
 
 def test_the_sample_loads_with_every_line_uncommented_and_means_the_same(tmp_path):
@@ -80,6 +99,17 @@ def test_the_sample_loads_with_every_line_uncommented_and_means_the_same(tmp_pat
         assert getattr(everything, section) == getattr(nothing, section)
     assert [policy.policy_id for policy in everything.policies.policies] == ["terms"]
     assert [text.language for text in everything.policies.policies[0].texts] == ["en", "de"]
+    assert everything.sms_gateways == ()
+    unused = [warning.section for warning in everything.warnings if warning.section.startswith("sms ")]
+    assert set(unused) == {f"sms {kind}" for kind in KINDS}
+
+
+def test_the_gateways_of_the_sample_can_be_used(tmp_path):
+    conf = tmp_path / "sydentish.conf"
+    text = uncommented(FILE.read_text()).replace("messaging_service_sid =", "messaging_service_sid = MG0")
+    conf.write_text(text)
+    config = load(conf, {"SYDENTISH_SMS__PROVIDERS": ", ".join(KINDS)})
+    assert [type(gateway) for gateway in config.sms_gateways] == list(KINDS.values())
 
 
 def test_nothing_is_longer_than_a_screen_is_wide():

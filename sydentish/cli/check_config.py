@@ -4,10 +4,11 @@ from pathlib import Path
 
 import click
 
-from sydentish.cli.common import config_option, read_config, refuse
+from sydentish.cli.common import config_option, read_config, refuse, told_of_keys
 from sydentish.cli.surroundings import look_around
 from sydentish.config import Config
 from sydentish.keyfiles import KeyProblem, key_warnings, load_keys
+from sydentish.parts.gateways import GatewayProblem, gateways
 from sydentish.senders.render import TemplateProblem, Templates, shipped_templates
 
 
@@ -25,17 +26,22 @@ def check_config(config_path: Path) -> None:
     around = look_around(config)
     for warning in (*config.warnings, *key_warnings(config.general.key_dir), *around.warnings):
         click.echo(f"warning: {warning}", err=True)
-    problems = [*around.problems, *_key_problems(config), *_template_problems(config)]
+    problems = [
+        *around.problems,
+        *_key_problems(config, config_path),
+        *_template_problems(config),
+        *_gateway_problems(config),
+    ]
     if problems:
         refuse(*problems)
     click.echo(f"{config_path}: ok")
 
 
-def _key_problems(config: Config) -> list[str]:
+def _key_problems(config: Config, config_path: Path) -> list[str]:
     try:
         load_keys(config.general.key_dir, config.general.server_name)
     except KeyProblem as problem:
-        return [str(problem)]
+        return [told_of_keys(problem, config_path)]
     return []
 
 
@@ -44,4 +50,13 @@ def _template_problems(config: Config) -> list[str]:
         Templates(shipped_templates(), config.general.templates_path, config.general.default_brand).check()
     except TemplateProblem as problem:
         return list(problem.problems)
+    return []
+
+
+def _gateway_problems(config: Config) -> list[str]:
+    try:
+        # They are made, and connect to nothing.
+        gateways(config, reactor=None)
+    except GatewayProblem as problem:
+        return list(map(str, problem.problems))
     return []

@@ -1,6 +1,7 @@
 """What the commands share: reading the configuration, and ending with a status that says why."""
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from sydentish.config import Config, ConfigError, load
+from sydentish.keyfiles import KeyProblem, NoKey
 
 DEFAULT_CONFIG = "/etc/sydentish/sydentish.conf"
 
@@ -50,6 +52,11 @@ def told(error: OSError) -> str:
     """What the operator is told of a file that cannot be used: which, and why."""
     reason = error.strerror or str(error)
     return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
+
+
+def told_of_keys(problem: KeyProblem, config_path: Path) -> str:
+    """What the operator is told of signing keys that cannot be used, with the command that helps."""
+    return f"{problem} -c {shlex.quote(str(config_path))}" if isinstance(problem, NoKey) else str(problem)
 
 
 def cannot_run(problem: str) -> NoReturn:

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorCore, IReactorTime
 from twisted.logger import Logger
 
 from sydentish.app import App, build
-from sydentish.cli.common import cannot_run, config_option, read_config, refuse, told
+from sydentish.cli.common import cannot_run, config_option, read_config, refuse, told, told_of_keys
 from sydentish.cli.descriptors import bounded_connections, raise_limit
 from sydentish.cli.keys import FIRST_VERSION
 from sydentish.config import Config
@@ -21,6 +21,7 @@ from sydentish.domain.keys import SEED_BYTES, KeyRing
 from sydentish.keyfiles import KeyProblem, generate_key, key_files, key_warnings, load_keys, make_private
 from sydentish.lifecycle import ListenerProblem, why_not_starting
 from sydentish.logs import LogFile, open_log, start_logging
+from sydentish.parts.gateways import GatewayProblem
 from sydentish.senders.render import TemplateProblem
 from sydentish.store.migrate import SchemaError, migrate_sqlite, shipped_steps
 
@@ -41,12 +42,12 @@ def serve(config_path: Path, init: bool) -> None:  # noqa: FBT001 - a flag of th
     except OSError as error:
         cannot_run(f"[log] file: {told(error)}")
     try:
-        sys.exit(_serve(config, log, init=init))
+        sys.exit(_serve(config, config_path, log, init=init))
     finally:
         log.close()
 
 
-def _serve(config: Config, log: LogFile, *, init: bool) -> int:
+def _serve(config: Config, config_path: Path, log: LogFile, *, init: bool) -> int:
     """All but the log, which is open; the exit status."""
     try:
         if init:
@@ -54,7 +55,7 @@ def _serve(config: Config, log: LogFile, *, init: bool) -> int:
         keys = load_keys(config.general.key_dir, config.general.server_name)
         _check_place(config.database.path)
     except KeyProblem as problem:
-        refuse(str(problem))
+        refuse(told_of_keys(problem, config_path))
     except OSError as error:
         cannot_run(told(error))
     start_logging(log, config.log.level)
@@ -111,7 +112,7 @@ def _run(config: Config, keys: KeyRing, log: LogFile, connections: int | None) -
         cannot_run(str(problem))
     except OSError as error:
         cannot_run(told(error))
-    except TemplateProblem as problem:
+    except (TemplateProblem, GatewayProblem) as problem:
         refuse(str(problem))
     for step in applied:
         _log.info("the database was brought to schema {step}", step=step.name)

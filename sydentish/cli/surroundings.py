@@ -8,10 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sydentish.cli.common import told
-from sydentish.config import Config
+from sydentish.config import Config, Http, endpoints
+from sydentish.config.places import Places
 from sydentish.store.migrate import SchemaError, shipped_steps
 from sydentish.store.peek import check_sqlite_file
 
+# Where systemd makes the directories of services.
+_RUN = Path("/run")
 _WORDS = {os.R_OK: "read", os.W_OK: "write", os.X_OK: "enter"}
 
 
@@ -27,7 +30,8 @@ class Surroundings:
 class _Finding:
     text: str
     harmless: bool = False
-    option: str = ""
+    section: str = ""
+    key: str = ""
 
 
 def look_around(config: Config) -> Surroundings:
@@ -38,42 +42,70 @@ def look_around(config: Config) -> Surroundings:
     """
     data_dir, database = config.general.data_dir, config.database.path
     findings = [
-        *_under("[database] path", _database(database)),
-        *_under("[log] file", _log_file(config.log.file)),
+        *_under("database", "path", _database(database)),
+        *_under("log", "file", _log_file(config.log.file)),
+        *_sockets(config.http),
     ]
     if data_dir.absolute() == database.parent.absolute():
-        findings = [*_under("[general] data_dir", _folder(data_dir)), *findings]
+        findings = [*_under("general", "data_dir", _folder(data_dir)), *findings]
     else:
         # The server writes where the database is.
-        others = _under("[general] data_dir", _folder(data_dir))
+        others = _under("general", "data_dir", _folder(data_dir))
         findings = [
             *(replace(finding, harmless=True) for finding in others),
-            *_under("[database] path", _folder(database.parent)),
+            *_under("database", "path", _folder(database.parent)),
             *findings,
         ]
     return Surroundings(
-        _lines(finding for finding in findings if not finding.harmless),
-        _lines(finding for finding in findings if finding.harmless),
+        _lines(config.places, (finding for finding in findings if not finding.harmless)),
+        _lines(config.places, (finding for finding in findings if finding.harmless)),
     )
 
 
-def _lines(findings: Iterable[_Finding]) -> tuple[str, ...]:
+def _lines(places: Places, findings: Iterable[_Finding]) -> tuple[str, ...]:
     """What is true of several options is told of the first one."""
-    by_text: dict[str, str] = {}
+    by_text: dict[str, _Finding] = {}
     for finding in findings:
-        by_text.setdefault(finding.text, finding.option)
-    return tuple(f"{option}: {text}" for text, option in by_text.items())
+        by_text.setdefault(finding.text, finding)
+    return tuple(str(places.problem(each.section, each.key, each.text)) for each in by_text.values())
 
 
-def _under(option: str, findings: Iterator[_Finding]) -> Iterator[_Finding]:
+def _under(section: str, key: str, findings: Iterator[_Finding]) -> Iterator[_Finding]:
     """The findings with the option that they are about; what cannot be looked at is one, too."""
     try:
         for finding in findings:
-            yield replace(finding, option=option)
+            yield replace(finding, section=section, key=key)
     except PermissionError as error:
-        yield _Finding(_barrier(error), option=option)
+        yield _Finding(_barrier(error), section=section, key=key)
     except OSError as error:
-        yield _Finding(told(error), option=option)
+        yield _Finding(told(error), section=section, key=key)
+
+
+def _sockets(http: Http) -> Iterator[_Finding]:
+    for key, listeners in (
+        ("listeners", http.listeners),
+        ("internal_listeners", http.internal_listeners),
+        ("metrics_listeners", http.metrics_listeners),
+    ):
+        for listener in filter(endpoints.is_unix, listeners):
+            yield from _under("http", key, _socket(endpoints.socket_path(listener)))
+
+
+def _socket(path: Path) -> Iterator[_Finding]:
+    folder = path.absolute().parent
+    if _exists(folder):
+        if not folder.is_dir():
+            yield _Finding(f"{folder}: is no directory")
+        elif why := _refusal(folder, os.W_OK | os.X_OK):
+            yield _Finding(why)
+        elif _exists(path) and not path.is_socket():
+            yield _Finding(f"{path}: is there already, and is no socket")
+    elif folder.is_relative_to(_RUN):
+        # It can be there from the start of the service to its end only.
+        way = f"or let systemd make it (RuntimeDirectory={folder.relative_to(_RUN)})"
+        yield _Finding(f"{folder}: there is no such directory: make it, {way}", harmless=True)
+    else:
+        yield _Finding(f"{folder}: there is no such directory: make it")
 
 
 def _folder(folder: Path) -> Iterator[_Finding]:

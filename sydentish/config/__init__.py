@@ -6,36 +6,52 @@ once, in `sydentish.config.sections`; the loader, the names of environment varia
 """
 
 from sydentish.config.declare import Declaration, Secret
+from sydentish.config.gateways import Gateway, HttpGateway, LogGateway, OpenMarketGateway, TwilioGateway
 from sydentish.config.load import load
 from sydentish.config.model import Config, options
+from sydentish.config.network import V1_ENDPOINTS, IPNetwork, Source
 from sydentish.config.problems import ConfigError, Problem
 from sydentish.config.sample import sample
 from sydentish.config.sections import (
+    Budgets,
     Database,
     Email,
     General,
     Homeservers,
     Http,
+    Invites,
     Log,
     Lookup,
     Onbind,
+    Sms,
     Validation,
 )
 
 __all__ = [
+    "V1_ENDPOINTS",
+    "Budgets",
     "Config",
     "ConfigError",
     "Database",
     "Declaration",
     "Email",
+    "Gateway",
     "General",
     "Homeservers",
     "Http",
+    "HttpGateway",
+    "IPNetwork",
+    "Invites",
     "Log",
+    "LogGateway",
     "Lookup",
     "Onbind",
+    "OpenMarketGateway",
     "Problem",
     "Secret",
+    "Sms",
+    "Source",
+    "TwilioGateway",
     "Validation",
     "load",
     "options",

@@ -1,21 +1,36 @@
-"""What options say together: logins that are half, and what is allowed but suspicious."""
+"""What options say together and cannot both be meant."""
 
-import stat
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 
-from sydentish.config import files
-from sydentish.config.ini import Entry
-from sydentish.config.model import Config, options
-from sydentish.config.problems import Problem, in_order
-from sydentish.domain.ids import parse_server_name
+from sydentish.config import endpoints, values
+from sydentish.config.gateway_sections import Defined
+from sydentish.config.problems import Problem
+from sydentish.config.settle import Chosen
 
-Chosen = Mapping[tuple[str, str], Entry]
-Told = Iterator[tuple[str, str, str]]
+Settled = Mapping[str, Mapping[str, object]]
+
+_SIGNING = "sign-ed25519"
+_ORIGINATOR = "{originator}"
+_LISTENERS = ("listeners", "internal_listeners", "metrics_listeners")
 
 
-def half_login(chosen: Chosen) -> Iterator[Problem]:
-    """A user name without a password, or a password without a user name."""
+def problems(settled: Settled, chosen: Chosen, gateways: Sequence[Defined]) -> Iterator[Problem]:
+    """What is wrong with a configuration although each option for itself is right.
+
+    Args:
+        settled: the values by section and field, as far as they could be parsed.
+        chosen: the entries that they come from.
+        gateways: what the `[sms NAME]` sections say.
+    """
+    yield from _half_login_at_relay(chosen)
+    yield from _invitations_without_signing(settled, chosen)
+    yield from _colliding_listeners(settled["http"], chosen)
+    yield from _missing_gateways(settled, chosen, gateways)
+    for defined in gateways:
+        yield from _gateway(defined, settled)
+
+
+def _half_login_at_relay(chosen: Chosen) -> Iterator[Problem]:
     user = chosen.get(("email", "smtp_username"))
     password = chosen.get(("email", "smtp_password")) or chosen.get(("email", "smtp_password_file"))
     if user is not None and password is None:
@@ -24,82 +39,77 @@ def half_login(chosen: Chosen) -> Iterator[Problem]:
         yield password.problem("needs smtp_username beside it")
 
 
-def warnings(config: Config, chosen: Chosen, source: str) -> tuple[Problem, ...]:
-    """What is suspicious about a configuration that can be used.
-
-    Args:
-        config: the configuration.
-        chosen: the entries that its values come from.
-        source: what to call the file where an option stands at its default.
-    """
-    found = []
-    for told in (_names(config), _protection(config), _open_files(config, chosen)):
-        for section, key, message in told:
-            entry = chosen.get((section, key))
-            found.append(
-                Problem(source, None, section, key, message) if entry is None else entry.problem(message)
-            )
-    return in_order(found)
-
-
-def _names(config: Config) -> Told:
-    if config.general.public_base_url.startswith("http:"):
-        message = (
-            "plain http: anybody on the way can read and change what is sent; use https outside of tests"
+def _invitations_without_signing(settled: Settled, chosen: Chosen) -> Iterator[Problem]:
+    served = settled["http"].get("v1_endpoints")
+    entry = chosen.get(("http", "v1_endpoints"))
+    if entry is None or not isinstance(served, frozenset) or _SIGNING in served:
+        return
+    if settled["invites"].get("enabled"):
+        yield entry.problem(
+            f"must have {_SIGNING}, which the links of invitation mails lead to; or set [invites] enabled to no"
         )
-        yield "general", "public_base_url", message
-    for key, names in (
-        ("server_name", (config.general.server_name,)),
-        ("server_name_aliases", config.general.server_name_aliases),
-    ):
-        odd = [f"{name} {why}" for name in names if (why := _oddity(name)) is not None]
-        if odd:
-            yield "general", key, "; ".join(odd)
 
 
-def _oddity(name: str) -> str | None:
-    """What is suspicious about a server name, as the rest of a sentence that begins with it."""
-    parsed = parse_server_name(name)
-    if parsed.is_ip:
-        return "is an IP address: the name of an identity server is usually a bare domain"
-    if "." not in parsed.host:
-        return "is no public domain: other servers will not know it by that name"
-    if parsed.port is not None:
-        return (
-            f"carries a port: the name of an identity server is usually a bare domain, such as {parsed.host}"
-        )
-    return None
+def _colliding_listeners(http: Mapping[str, object], chosen: Chosen) -> Iterator[Problem]:
+    seen: list[tuple[str, str]] = []
+    for key in _LISTENERS:
+        listeners = http.get(key)
+        for listener in listeners if isinstance(listeners, tuple) else ():
+            earlier = next((other for other, taken in seen if endpoints.collide(listener, taken)), None)
+            # What is set by nobody is at most the first of them.
+            if earlier is not None and (entry := chosen.get(("http", key))) is not None:
+                yield entry.problem(
+                    f"{values.quoted(listener)} is taken by {_where(earlier, chosen)}: give each an address of its own"
+                )
+            seen.append((key, listener))
 
 
-def _protection(config: Config) -> Told:
-    if not config.homeservers.verify_tls:
-        yield "homeservers", "verify_tls", "anybody on the way can pose as any homeserver; only for tests"
-    if not config.email.smtp_verify and config.email.smtp_security != "plain":
-        yield "email", "smtp_verify", "anybody on the way can pose as the mail relay; only for tests"
-    if config.email.smtp_password is not None and config.email.smtp_security == "plain":
-        yield "email", "smtp_security", "the password is sent to the mail relay in the clear"
+def _where(key: str, chosen: Chosen) -> str:
+    entry = chosen.get(("http", key))
+    if entry is None:
+        return f"{key} at its default"
+    return key if entry.line is None else f"{key} in line {entry.line}"
 
 
-def _open_files(config: Config, chosen: Chosen) -> Told:
-    for section, key, declaration in options():
-        if not declaration.secret:
-            continue
-        inline, by_file = chosen.get((section, key)), chosen.get((section, f"{key}_file"))
-        if inline is not None and inline.line is not None and _may(inline.source, stat.S_IROTH):
-            yield (
-                section,
-                key,
-                "everybody on this machine can read it here: use a file of mode 0600, or change this one's",
-            )
-        if by_file is not None and _may(by_file.value, stat.S_IROTH):
-            yield section, f"{key}_file", "everybody on this machine can read the file: give it the mode 0600"
-    for section, key, ca_file in (
-        ("email", "smtp_ca_file", config.email.smtp_ca_file),
-        ("homeservers", "ca_file", config.homeservers.ca_file),
-    ):
-        if ca_file is not None and files.others_may(ca_file, stat.S_IWOTH):
-            yield section, key, "everybody on this machine can change the file: take that right away"
+def _missing_gateways(settled: Settled, chosen: Chosen, gateways: Sequence[Defined]) -> Iterator[Problem]:
+    providers = settled["sms"].get("providers")
+    entry = chosen.get(("sms", "providers"))
+    if entry is None or not isinstance(providers, tuple):
+        return
+    defined = {gateway.name for gateway in gateways}
+    for name in providers:
+        if name not in defined:
+            yield entry.problem(f"`{name}` has no section: describe that gateway in [sms {name}]")
 
 
-def _may(file: str, permission: int) -> bool:
-    return files.others_may(Path(file), permission)
+def _gateway(defined: Defined, settled: Settled) -> Iterator[Problem]:
+    """By what the section says, since anything else in it may be wrong."""
+    kind = defined.says("kind")
+    if kind == "http":
+        yield from _half_login_at_gateway(defined)
+    if not _lacks_originator(defined, settled["sms"]):
+        return
+    if kind == "twilio" and not defined.says("messaging_service_sid"):
+        yield defined.problem("messaging_service_sid", "must be set, or else originator, here or in [sms]")
+    for key in ("url", "body"):
+        # Where it must not stand in the URL, that is told already.
+        is_wrong = key == "url" and defined.gateway is None
+        if kind == "http" and _ORIGINATOR in defined.says(key) and not is_wrong:
+            yield defined.problem(key, f"has {_ORIGINATOR}: set originator, here or in [sms]")
+
+
+def _half_login_at_gateway(defined: Defined) -> Iterator[Problem]:
+    passwords = [key for key in ("password", "password_file") if defined.says(key)]
+    if defined.says("username") and not passwords:
+        yield defined.problem("username", "needs password or password_file beside it")
+    if passwords and not defined.says("username"):
+        yield defined.problem(passwords[0], "needs username beside it")
+
+
+def _lacks_originator(defined: Defined, sms: Mapping[str, object]) -> bool:
+    """Whether a gateway that is used knows of nothing that SMS are from, but perhaps for some countries."""
+    providers = sms.get("providers")
+    is_used = isinstance(providers, tuple) and defined.name in providers
+    # Where it cannot be parsed, that is told already.
+    unset = "originator" in sms and sms["originator"] is None
+    return is_used and unset and not defined.says("originator")

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, cast
 
+from sydentish.config import files, values
+
 T = TypeVar("T")
 
 _METADATA = "option"
@@ -58,32 +60,59 @@ class Declaration:
         return "$" in self.default
 
 
-def option(parser: Callable[[str], T], default: str, about: str, *, key: str | None = None) -> T:
-    """Declares an option with a default; see `Declaration`."""
+def option(
+    parser: Callable[[str], T], default: str, about: str, *, key: str | None = None, hidden: bool = False
+) -> T:
+    """Declares an option with a default, with `hidden` one that no repr shows; see `Declaration`."""
     declaration = Declaration(parser, default, about, key)
     if declaration.derived:
         return cast("T", field(metadata={_METADATA: declaration}))
-    return field(default=parser(default), metadata={_METADATA: declaration})
+    value = parser(default)
+    return field(default_factory=lambda: value, repr=not hidden, metadata={_METADATA: declaration})
 
 
-def mandatory(parser: Callable[[str], T], example: str, about: str) -> T:
-    """Declares an option that must be set; see `Declaration`."""
-    return cast("T", field(metadata={_METADATA: Declaration(parser, example, about, mandatory=True)}))
+def mandatory(parser: Callable[[str], T], example: str, about: str, *, hidden: bool = False) -> T:
+    """Declares an option that must be set; see `Declaration` and `option`."""
+    declaration = Declaration(parser, example, about, mandatory=True)
+    return cast("T", field(repr=not hidden, metadata={_METADATA: declaration}))
 
 
-def secret(about: str) -> Secret | None:
-    """Declares a secret, which may be absent; see `Declaration`."""
-    declaration = Declaration(_secret, "", about, secret=True)
+def secret(about: str, parser: Callable[[str], str] = str) -> Secret | None:
+    """Declares a secret, which may be absent and is one printable line; see `Declaration`."""
+    declaration = Declaration(_secret(parser), "", about, secret=True)
     return cast("Secret | None", field(default=None, metadata={_METADATA: declaration}))
 
 
-def _secret(text: str) -> Secret | None:
-    if not text.isprintable():
-        raise ValueError("must be one line of printable text")
-    return Secret(text) if text else None
+def mandatory_secret(example: str, about: str) -> Secret:
+    """Declares a secret that must be set; see `Declaration`."""
+    declaration = Declaration(_secret(str), example, about, mandatory=True, secret=True)
+    return cast("Secret", field(metadata={_METADATA: declaration}))
+
+
+def _secret(parser: Callable[[str], str]) -> Callable[[str], Secret | None]:
+    def parse(text: str) -> Secret | None:
+        if not text.isprintable():
+            raise ValueError("must be one line of printable text")
+        return Secret(parser(text)) if text else None
+
+    return parse
 
 
 def declarations(section: type[Any]) -> Iterator[tuple[str, Declaration]]:
-    """The options of a section, as pairs of field name and declaration."""
+    """The options of a section, as pairs of field name and declaration; fields that are no option are left out."""
     for declared in fields(section):
-        yield declared.name, declared.metadata[_METADATA]
+        if _METADATA in declared.metadata:
+            yield declared.name, declared.metadata[_METADATA]
+
+
+def keys(section: type[Any]) -> Iterator[tuple[str, Declaration]]:
+    """The options of a section, as pairs of key in the file and declaration.
+
+    A secret is followed by its `<key>_file` variant.
+    """
+    for name, declaration in declarations(section):
+        key = declaration.key or name
+        yield key, declaration
+        if declaration.secret:
+            about = f"A file whose one line is the value of {key}, for example a systemd credential."
+            yield f"{key}_file", Declaration(values.optional(files.path), "", about)

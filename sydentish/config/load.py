@@ -1,19 +1,22 @@
 """The loader: file and environment, chosen, parsed and checked; all problems at once."""
 
-import difflib
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from string import Template
 from typing import Any
 
-from sydentish.config import checks, environment, files, ini, policies
-from sydentish.config.declare import Declaration, Secret, declarations
+from sydentish.config import checks, environment, files, gateway_sections, ini, policies, suspicions
 from sydentish.config.ini import Document, Entry
 from sydentish.config.model import Config, options, sections
-from sydentish.config.problems import ENVIRONMENT, ConfigError, Problem
-from sydentish.domain.ids import parse_server_name
+from sydentish.config.places import places
+from sydentish.config.problems import ENVIRONMENT, ConfigError, Problem, nearest
+from sydentish.config.settle import Settling, doubled_secrets, without_empty
 
-_MISSING = object()
+# What was meant to be a kind and a name, but for the blank between them.
+_NAMED = re.compile(
+    rf"({gateway_sections.SECTION}|{policies.KIND})[-_.:/ ]+([0-9A-Za-z][0-9A-Za-z_.-]*)", re.IGNORECASE
+)
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
@@ -33,19 +36,21 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     document = _document(path)
     overrides, environment_problems = environment.read(environ, _known())
     terms, policy_problems = policies.read(document)
+    gateways, gateway_problems = gateway_sections.read(document)
     chosen = _choose(document.entries, overrides)
-    settling = _Settling(document, chosen)
+    settling = Settling(document, chosen)
     settled = {section: settling.section(section, section_type) for section, section_type in sections()}
     problems = [
         *document.problems,
         *environment_problems,
         *_unknown(document),
-        *_doubled_secrets(document.entries),
-        *_doubled_secrets(overrides),
+        *doubled_secrets(document.entries, options()),
+        *doubled_secrets(overrides, options()),
         # The other half could stand in a file that cannot be read.
-        *(() if document.unread else checks.half_login(chosen)),
+        *(() if document.unread else checks.problems(settled, chosen, gateways)),
         *settling.problems,
         *policy_problems,
+        *gateway_problems,
     ]
     if document.unread:
         # What else there is to say of the file would not be true.
@@ -53,8 +58,9 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     if problems:
         raise ConfigError(problems)
     made: dict[str, Any] = {section: section_type(**settled[section]) for section, section_type in sections()}
-    config = Config(**made, policies=terms, warnings=())
-    return Config(**made, policies=terms, warnings=checks.warnings(config, chosen, document.source))
+    made["sms_gateways"] = gateway_sections.used(gateways, made["sms"].providers)
+    config = Config(**made, policies=terms, warnings=(), places=places(document, chosen))
+    return replace(config, warnings=suspicions.warnings(config, chosen, gateways, document.source))
 
 
 def _document(path: Path | None) -> Document:
@@ -95,10 +101,7 @@ def _choose(file: tuple[Entry, ...], overrides: tuple[Entry, ...]) -> dict[tuple
             for entry in given:
                 if entry.source != ENVIRONMENT:
                     del chosen[entry.section, entry.key]
-    for section, key, declaration in options():
-        if (section, key) in chosen and not chosen[section, key].value and not declaration.default:
-            del chosen[section, key]
-    return chosen
+    return without_empty(chosen, options())
 
 
 def _unknown(document: Document) -> Iterator[Problem]:
@@ -106,14 +109,8 @@ def _unknown(document: Document) -> Iterator[Problem]:
     for section, key in _known():
         known.setdefault(section, []).append(key)
     for section, line in document.sections.items():
-        if section and section not in known and not policies.is_policy(section):
-            yield Problem(
-                document.source,
-                line,
-                section,
-                None,
-                f"is no section{_nearest(section.split()[0], [*known, policies.KIND])}",
-            )
+        if section and section not in known and not _is_of_a_kind(section):
+            yield Problem(document.source, line, section, None, f"is no section{_meant(section, known)}")
     for entry in document.entries:
         if entry.section in known and entry.key not in known[entry.section]:
             yield entry.problem(
@@ -121,86 +118,19 @@ def _unknown(document: Document) -> Iterator[Problem]:
             )
 
 
+def _meant(section: str, known: Collection[str]) -> str:
+    of_a_kind = _NAMED.fullmatch(section)
+    if of_a_kind is not None:
+        return f"; did you mean [{of_a_kind[1].lower()} {of_a_kind[2]}]?"
+    return nearest(section.split(maxsplit=1)[0], [*known, policies.KIND])
+
+
+def _is_of_a_kind(section: str) -> bool:
+    return policies.is_policy(section) or gateway_sections.is_gateway(section)
+
+
 def _elsewhere(key: str, here: list[str], known: Mapping[str, list[str]]) -> str:
     homes = [f"[{section}]" for section, keys in known.items() if key in keys]
-    return f"; it belongs into {' or '.join(homes)}" if homes else _nearest(key, here)
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(name.lower(), known, n=1)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
-
-
-def _doubled_secrets(entries: tuple[Entry, ...]) -> Iterator[Problem]:
-    given = {(entry.section, entry.key): entry for entry in entries if entry.value}
-    for section, key in _secrets():
-        by_file = given.get((section, f"{key}_file"))
-        if by_file is not None and (section, key) in given:
-            yield by_file.problem(f"give either {key} or {key}_file, not both")
-
-
-class _Settling:
-    """Turns entries into values, and keeps what is wrong with them."""
-
-    def __init__(self, document: Document, chosen: Mapping[tuple[str, str], Entry]) -> None:
-        self._document = document
-        self._chosen = chosen
-        self._defaults: dict[str, str] = {}
-        self.problems: list[Problem] = []
-
-    def section(self, section: str, section_type: type[Any]) -> dict[str, object]:
-        """The values of a section by field; fields with problems are left out, and `problems` has why.
-
-        [general] must come first: what defaults of other options are made from stands there.
-        """
-        settled: dict[str, object] = {}
-        for name, declaration in declarations(section_type):
-            value = self._value(section, declaration.key or name, declaration)
-            if value is not _MISSING:
-                settled[name] = value
-            if section == "general":
-                self._remember(name, value)
-        return settled
-
-    def _value(self, section: str, key: str, declaration: Declaration) -> object:
-        if declaration.secret and (section, f"{key}_file") in self._chosen:
-            return self._parsed(self._chosen[section, f"{key}_file"], _secret_from_file)
-        entry = self._chosen.get((section, key))
-        if declaration.mandatory and (entry is None or not entry.value):
-            return self._unset(section, key, declaration, entry)
-        if entry is not None:
-            return self._parsed(entry, declaration.parser)
-        if not declaration.derived:
-            return declaration.parser(declaration.default)
-        try:
-            text = Template(declaration.default).substitute(self._defaults)
-        except KeyError:
-            # What the default is made from has a problem of its own.
-            return _MISSING
-        return self._parsed(Entry(self._document.source, None, section, key, text), declaration.parser)
-
-    def _parsed(self, entry: Entry, parser: Callable[[str], object]) -> object:
-        try:
-            return parser(entry.value)
-        except ValueError as error:
-            self.problems.append(entry.refused(str(error)))
-            return _MISSING
-
-    def _unset(self, section: str, key: str, declaration: Declaration, entry: Entry | None) -> object:
-        message = f"must be set, for example to {declaration.default}"
-        line = self._document.sections.get(section)
-        unset = Problem(self._document.source, line, section, key, message)
-        self.problems.append(unset if entry is None else entry.problem(message))
-        return _MISSING
-
-    def _remember(self, name: str, value: object) -> None:
-        if name == "data_dir" and value is not _MISSING:
-            self._defaults["data_dir"] = str(value)
-        elif name == "server_name" and isinstance(value, str):
-            parsed = parse_server_name(value)
-            # Few relays take a mail from an IP address.
-            self._defaults["host"] = "localhost" if parsed.is_ip else parsed.host.rstrip(".")
-
-
-def _secret_from_file(value: str) -> Secret:
-    return Secret(files.read_secret(value))
+    if key in gateway_sections.KEYS:
+        homes.append(f"[{gateway_sections.SECTION} NAME]")
+    return f"; it belongs into {' or '.join(homes)}" if homes else nearest(key, here)

@@ -1,33 +1,41 @@
 """The whole configuration, and a walk over everything that is declared for it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
-from sydentish.config import files, values
-from sydentish.config.declare import Declaration, declarations
+from sydentish.config.declare import Declaration, keys
+from sydentish.config.gateways import Gateway
+from sydentish.config.places import Places
 from sydentish.config.problems import Problem
 from sydentish.config.sections import (
+    Budgets,
     Database,
     Email,
     General,
     Homeservers,
     Http,
+    Invites,
     Log,
     Lookup,
     Onbind,
+    Sms,
     Validation,
 )
 from sydentish.domain.terms import Terms
 
+_NO_SECTIONS = ("policies", "sms_gateways", "warnings", "places")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The whole configuration; every attribute but the last two is the section of that name.
+    """The whole configuration; every attribute but the last four is the section of that name.
 
     Attributes:
         policies: from the `[policy ID]` sections, in the order of the file.
+        sms_gateways: the `[sms NAME]` sections that `[sms] providers` names, in its order.
         warnings: what is allowed but suspicious, in the order of the file.
+        places: where all of that stands.
     """
 
     general: General
@@ -35,30 +43,31 @@ class Config:
     database: Database
     lookup: Lookup
     email: Email
+    sms: Sms
     validation: Validation
+    invites: Invites
     homeservers: Homeservers
     onbind: Onbind
+    budgets: Budgets
     log: Log
     policies: Terms
+    sms_gateways: tuple[Gateway, ...]
     warnings: tuple[Problem, ...]
+    places: Places = field(repr=False, compare=False)
 
 
 def sections() -> Iterator[tuple[str, type[Any]]]:
     """The name and the class of each section with fixed options, in the order of the file."""
     for section in fields(Config):
-        if section.name not in ("policies", "warnings"):
+        if section.name not in _NO_SECTIONS:
             yield section.name, cast("type[Any]", section.type)
 
 
 def options() -> Iterator[tuple[str, str, Declaration]]:
-    """Section, key and declaration of every option, in the order of the file.
+    """Section, key and declaration of every option of those sections, in the order of the file.
 
     A secret is followed by its `<key>_file` variant.
     """
     for section, section_type in sections():
-        for name, declaration in declarations(section_type):
-            key = declaration.key or name
+        for key, declaration in keys(section_type):
             yield section, key, declaration
-            if declaration.secret:
-                about = f"A file whose one line is the value of {key}, for example a systemd credential."
-                yield section, f"{key}_file", Declaration(values.optional(files.path), "", about)

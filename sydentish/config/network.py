@@ -1,34 +1,28 @@
-"""Value parsers for names and places of a network: server names, URLs, origins, addresses, listeners."""
+"""Value parsers for names and places of a network: server names, URLs, origins, addresses."""
 
 import ipaddress
 import re
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from sydentish.config import files
 from sydentish.domain.ids import parse_server_name
 
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+# Where requests come from; whoever connects to a unix socket has no address.
+Source = IPNetwork | Literal["unix"]
+
+# What the API of before v2 has, each as one switch; the first ones are what today's homeservers, clients and
+# mails need.
+V1_NEEDED = ("status", "pubkey", "sign-ed25519", "submit-links", "validate/msisdn", "getValidated3pid")
+V1_ENDPOINTS = (*V1_NEEDED, "validate/email", "lookup", "bulk_lookup", "bind", "unbind", "store-invite")
 
 _HOST = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,252}")
 # RFC 3986 section 3.3.
 _PATH = re.compile(r"([0-9A-Za-z._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")
 _SCHEME = re.compile(r"([A-Za-z][0-9A-Za-z+.-]*)://")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_MAX_PORT = 65535
-# For the owner and the group; Twisted's own would be for everybody.
-_SOCKET_MODE = "660"
 _DNS_PORT = 53
-
-_INET = ("port", "interface", "backlog")
-# The kinds of Twisted's server endpoint strings, with the names of their arguments in the order of Twisted.
-_ENDPOINTS = {
-    "tcp": _INET,
-    "tcp6": ("port", "backlog", "interface"),
-    "ssl": (*_INET, "privateKey", "certKey", "sslmethod", "extraCertChain", "dhParameters"),
-    "unix": ("address", "mode", "backlog", "lockfile"),
-}
 
 
 class DnsServer(NamedTuple):
@@ -66,28 +60,52 @@ def host(value: str) -> str:
     return value.lower()
 
 
-def base_url(value: str) -> str:
-    """An absolute http or https URL, perhaps with a path, to which paths can be added.
+def bare_url(example: str) -> Callable[[str], str]:
+    """An absolute http or https URL, perhaps with a path, to which something can be added.
 
-    Returned with scheme and host in lower case and without a slash at its end. The paths that are added begin with
-    `/_matrix`, so it has none of that itself.
+    It is returned with scheme and host in lower case and without a slash at its end.
+
+    Args:
+        example: what a message shows as right.
     """
-    problem = "must be an absolute URL such as https://id.example.org, without user, query and fragment"
-    parts = _web_url(value, problem)
-    if "?" in value or "#" in value:
-        raise ValueError(problem)
-    if "/_matrix" in unquote(parts.path).lower():
+    problem = f"must be an absolute URL such as {example}, without user, query and fragment"
+
+    def parse(value: str) -> str:
+        parts = _web_url(value, problem)
+        if "?" in value or "#" in value:
+            raise ValueError(problem)
+        return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
+
+    return parse
+
+
+def base_url(value: str) -> str:
+    """The URL of a server of Matrix, as `bare_url`.
+
+    The paths that are added begin with `/_matrix`, so it has none of that itself.
+    """
+    url = bare_url("https://id.example.org")(value)
+    if "/_matrix" in unquote(url).lower():
         raise ValueError(
             "must be the URL without /_matrix and what follows it, such as https://id.example.org: "
             "whoever uses it adds that"
         )
-    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
+    return url
+
+
+def web_client(value: str) -> str:
+    """The URL of a web client, as `bare_url`."""
+    return bare_url("https://app.element.io")(value)
+
+
+def web_client_or_any(value: str) -> str:
+    """The URL of a web client, or `*`."""
+    return value if value == "*" else web_client(value)
 
 
 def page_url(value: str) -> str:
     """An absolute http or https URL of a page, as it is written."""
-    _web_url(value, "must be an absolute URL such as https://example.org/terms.html, without a user")
-    return value
+    return web_url(value, "must be an absolute URL such as https://example.org/terms.html, without a user")
 
 
 def origin(value: str) -> str:
@@ -104,6 +122,17 @@ def origin(value: str) -> str:
     name = parse_server_name(parts.netloc)
     default = name.port == _DEFAULT_PORTS[parts.scheme]
     return f"{parts.scheme}://{name if not default else str(name).rpartition(':')[0]}"
+
+
+def web_url(value: str, problem: str) -> str:
+    """An absolute http or https URL with any query, as it is written.
+
+    Args:
+        value: the text.
+        problem: what to say of it when it is something else.
+    """
+    _web_url(value, problem)
+    return value
 
 
 def _web_url(value: str, problem: str) -> SplitResult:
@@ -129,6 +158,16 @@ def network(value: str) -> IPNetwork:
         ) from None
 
 
+def source(value: str) -> Source:
+    """Where requests come from: a network, a single address, or `unix` for all unix sockets."""
+    if value == "unix":
+        return "unix"
+    try:
+        return network(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; or the word unix") from None
+
+
 def dns_server(value: str) -> DnsServer:
     """An IP address with an optional port: `192.0.2.1`, `192.0.2.1:5353`, `2001:db8::1`, `[2001:db8::1]:5353`."""
     try:
@@ -142,58 +181,3 @@ def dns_server(value: str) -> DnsServer:
     if not name.is_ip:
         raise ValueError(problem)
     return DnsServer(name.host, name.port or _DNS_PORT)
-
-
-def listener(value: str) -> str:
-    r"""A server endpoint string of Twisted; only what is always right is checked here.
-
-    It is returned as it is written, and a unix socket that has no mode gets mode 660.
-
-    Whether the address can be listened on is found out at the start. Colons in an argument are escaped:
-    `tcp6:8090:interface=\:\:1`.
-    """
-    kind, *arguments = re.findall(r"(?:^|:)((?:\\.|[^:\\])*)", value, flags=re.DOTALL)
-    if kind not in _ENDPOINTS or ":".join([kind, *arguments]) != value or not value.isprintable():
-        raise ValueError(f"must begin with one of {', '.join(_ENDPOINTS)} and a colon")
-    names = _ENDPOINTS[kind]
-    given = _given(arguments, names)
-    if given is None:
-        raise ValueError(
-            f"must have arguments out of {', '.join(names)} behind {kind}, colons in them written \\:"
-        )
-    if kind != "unix" and not _is_port(given.get("port", "")):
-        raise ValueError(f"must have a port from 0 to {_MAX_PORT} behind {kind}")
-    if not re.fullmatch(r"[0-9]{1,9}", given.get("backlog", "50")):
-        raise ValueError("must have a whole number as its backlog")
-    if kind == "unix":
-        return _unix_listener(value, given)
-    if kind == "ssl":
-        private_key = given.get("privateKey", "")
-        files.tls_key_pair(private_key, given.get("certKey", private_key))
-    return value
-
-
-def _unix_listener(value: str, given: Mapping[str, str]) -> str:
-    if not given.get("address"):
-        raise ValueError("must have the path of a socket behind unix")
-    if not re.fullmatch(r"[0-7]{3,4}", given.get("mode", _SOCKET_MODE)):
-        raise ValueError("must have an octal mode such as 660")
-    if given.get("lockfile", "1") not in ("0", "1"):
-        raise ValueError("must have 0 or 1 as its lockfile")
-    return value if "mode" in given else f"{value}:mode={_SOCKET_MODE}"
-
-
-def _given(arguments: list[str], names: tuple[str, ...]) -> dict[str, str] | None:
-    """The arguments by name; None when one is empty, unknown, given twice or too many, or there is none."""
-    positional = [part for part in arguments if "=" not in part]
-    named = [part.split("=", 1) for part in arguments if "=" in part]
-    used = [*names[: len(positional)], *(name for name, _ in named)]
-    if not arguments or not all(positional) or len(positional) > len(names):
-        return None
-    if len(set(used)) < len(used) or not set(used) <= set(names):
-        return None
-    return dict(zip(names, positional, strict=False)) | dict(named)
-
-
-def _is_port(value: str) -> bool:
-    return bool(re.fullmatch(r"[0-9]{1,5}", value)) and int(value) <= _MAX_PORT

@@ -1,6 +1,7 @@
 """What is wrong with a configuration, and where."""
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 ENVIRONMENT = "environment"
@@ -34,6 +35,12 @@ class Problem:
 def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """The problems of the file by line, those without a line first; then those of the environment."""
     return tuple(sorted(problems, key=lambda problem: (problem.source == ENVIRONMENT, problem.line or 0)))
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """The end of a sentence about an unknown name: the known one that it resembles, if there is one."""
+    found = difflib.get_close_matches(name.lower(), known, n=1)
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 class ConfigError(Exception):

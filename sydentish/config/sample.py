@@ -4,9 +4,12 @@ To write it anew: `python -c 'from sydentish.config import sample; print(sample(
 """
 
 import textwrap
+from dataclasses import replace
 from string import Template
+from typing import Any
 
-from sydentish.config.declare import Declaration
+from sydentish.config.declare import Declaration, keys
+from sydentish.config.gateways import KINDS
 from sydentish.config.model import options, sections
 
 _WIDTH = 100
@@ -21,10 +24,17 @@ _HEAD = """\
 # The form: [section], key = value, and whole lines that begin with # or ; as comments. Quotes, and a #
 # behind a value, belong to the value, which goes on in indented lines. A list has its items on lines of
 # their own or separated by commas, unless its sentence says otherwise. Durations are written 500ms, 30s,
-# 5m, 24h or 14d, sizes 65536, 64K or 4M. A relative path counts from the working directory.
+# 5m, 24h or 14d, sizes 65536, 64K or 4M, rates 30/1h. A relative path counts from the working directory.
 #
 # An environment variable SYDENTISH_<SECTION>__<KEY>, such as SYDENTISH_EMAIL__SMTP_HOST, replaces the
-# option in the file; policies stand in the file only.
+# option in the file; policies and SMS gateways stand in the file only.
+"""
+
+_GATEWAYS = """\
+
+
+# The gateways that [sms] providers names: a section for each, with a NAME of your own. Its kind is
+# openmarket, twilio, http for any other gateway with an HTTP interface, or log.
 """
 
 _POLICY = """\
@@ -42,13 +52,24 @@ _POLICY = """\
 
 
 def sample() -> str:
-    """The whole text: a head, every section with every option, and a policy as an example."""
+    """The whole text: a head, every section with every option, each kind of gateway, and a policy as an example."""
     parts = [_HEAD]
     for section, section_type in sections():
-        about = (section_type.__doc__ or "").partition(": ")[2].splitlines()[0]
-        parts.append(f"\n\n[{section}]\n{_comment(about[:1].upper() + about[1:])}")
+        parts.append(f"\n\n[{section}]\n{_about(section_type)}")
         parts.extend(_option(key, declaration) for owner, key, declaration in options() if owner == section)
+    parts.append(_GATEWAYS)
+    for kind, gateway_type in KINDS.items():
+        parts.append(f"\n#[sms {kind}]\n{_about(gateway_type)}#kind = {kind}\n")
+        # The section is commented out, and so is what it must have.
+        parts.extend(
+            _option(key, replace(declaration, mandatory=False)) for key, declaration in keys(gateway_type)
+        )
     return "".join([*parts, "\n", _POLICY])
+
+
+def _about(section_type: type[Any]) -> str:
+    about = (section_type.__doc__ or "").partition(": ")[2].splitlines()[0]
+    return _comment(about[:1].upper() + about[1:])
 
 
 def _option(key: str, declaration: Declaration) -> str:

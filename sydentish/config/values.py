@@ -5,12 +5,13 @@ and says what is right. Messages repeat nothing of the value: it could be an add
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from email.errors import MessageError, ObsoleteHeaderDefect
 from email.headerregistry import Address, AddressHeader, HeaderRegistry
 from typing import TypeVar
 
 from sydentish.domain.errors import InvalidEmail
+from sydentish.domain.ratelimit import Rate
 from sydentish.domain.threepids import normalise_email
 
 T = TypeVar("T")
@@ -33,6 +34,12 @@ _DURATION_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_
 _MAX_DURATION = "36500d"
 _OFF = re.compile(r"off|0+(ms|s|m|h|d|K|M)?")
 _FOLDER = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,99}")
+_ROOM_ID = re.compile(r"!\S{1,254}")
+# RFC 6750 section 2.1.
+_BEARER_TOKEN = re.compile(r"[0-9A-Za-z._~+/-]+=*")
+_RATE = re.compile(r"([0-9]{1,7})/([0-9]{1,12}(?:ms|s|m|h|d))")
+_MAX_RATE_COUNT = 1_000_000
+_DAY_MS = 86_400_000
 _SHOWN = 60
 
 
@@ -93,6 +100,31 @@ def _milliseconds(value: str) -> int | None:
     return int(match[1]) * _DURATION_UNITS[match[2]] if match else None
 
 
+def rate(value: str) -> Rate:
+    """A budget, `N/duration`: so many at once, and as many again spread over the time; at most one in 1 ms."""
+    match = _RATE.fullmatch(value)
+    count, period_ms = (int(match[1]), _milliseconds(match[2]) or 0) if match else (0, 0)
+    if not 1 <= count <= _MAX_RATE_COUNT or not count <= period_ms <= (_milliseconds(_MAX_DURATION) or 0):
+        raise ValueError(
+            f"must be a rate such as 30/1h: 1 to {_MAX_RATE_COUNT} in a duration, at most one in each millisecond"
+        )
+    return Rate(count, period_ms)
+
+
+def daily_rate(at_least: int) -> Callable[[str], Rate]:
+    """A budget that always has so many for a new day: at once, and on average."""
+
+    def parse(value: str) -> Rate:
+        parsed = rate(value)
+        if parsed.count < at_least or parsed.count * _DAY_MS < parsed.period_ms * at_least:
+            raise ValueError(
+                f"must be at least {at_least}/1d: {at_least} at once, and as many again every day"
+            )
+        return parsed
+
+    return parse
+
+
 def limit(parser: Callable[[str], T]) -> Callable[[str], T | None]:
     """What `parser` takes, or `off` or `0` for no limit, which is None."""
 
@@ -127,11 +159,35 @@ def choice(*words: str) -> Callable[[str], str]:
     return parse
 
 
+def words(*known: str) -> Callable[[str], frozenset[str]]:
+    """A list of some words, or `all` of them, or `none`."""
+
+    def parse(value: str) -> frozenset[str]:
+        found = items(choice(*known, "all", "none"))(value)
+        if len(found) > 1 and not {"all", "none"}.isdisjoint(found):
+            raise ValueError("must be all alone, none alone, or a list without them")
+        return frozenset(known if found == ("all",) else () if found == ("none",) else found)
+
+    return parse
+
+
+def distinct(parser: Callable[[str], tuple[T, ...]]) -> Callable[[str], tuple[T, ...]]:
+    """What `parser` takes, no item twice."""
+
+    def parse(value: str) -> tuple[T, ...]:
+        found = parser(value)
+        if len(set(found)) < len(found):
+            raise ValueError("must have each item once")
+        return found
+
+    return parse
+
+
 def items(parser: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     """A list, one item per line or separated by commas; may be empty."""
 
     def parse(value: str) -> tuple[T, ...]:
-        return tuple(_item(parser, item) for item in _stripped(re.split(r"[,\n]", value)))
+        return _each(parser, re.split(r"[,\n]", value))
 
     return parse
 
@@ -145,7 +201,7 @@ def lines(parser: Callable[[str], T], at_least: int = 0) -> Callable[[str], tupl
     """
 
     def parse(value: str) -> tuple[T, ...]:
-        found = tuple(_item(parser, item) for item in _stripped(value.split("\n")))
+        found = _each(parser, value.split("\n"))
         if len(found) < at_least:
             raise ValueError(f"must have at least {at_least} item, one on each line")
         return found
@@ -153,19 +209,23 @@ def lines(parser: Callable[[str], T], at_least: int = 0) -> Callable[[str], tupl
     return parse
 
 
-def _stripped(parts: list[str]) -> list[str]:
-    return [part.strip() for part in parts if part.strip()]
+def _each(parser: Callable[[str], T], parts: Iterable[str]) -> tuple[T, ...]:
+    """The items in their order; each that is wrong is named, all that are wrong in the same way together."""
+    found: list[T] = []
+    wrong: dict[str, dict[str, None]] = {}
+    for item in filter(None, map(str.strip, parts)):
+        try:
+            found.append(parser(item))
+        except ValueError as error:
+            wrong.setdefault(str(error), {})[quoted(item)] = None
+    if wrong:
+        raise ValueError("; ".join(f"{', '.join(named)} {message}" for message, named in wrong.items()))
+    return tuple(found)
 
 
-def _item(parser: Callable[[str], T], item: str) -> T:
-    try:
-        return parser(item)
-    except ValueError as error:
-        raise ValueError(f"{_quoted(item)} {error}") from None
-
-
-def _quoted(item: str) -> str:
-    # Among many items one must be named. What has an @ could be an address, or a password in a URL.
+def quoted(item: str) -> str:
+    """How a message names one of several items."""
+    # What has an @ could be an address, or a password in a URL.
     if "@" in item:
         return "an item"
     return f"`{item[:_SHOWN]}...`" if len(item) > _SHOWN else f"`{item}`"
@@ -175,6 +235,20 @@ def folder_name(value: str) -> str:
     """A plain name of a folder: no path, not hidden."""
     if not _FOLDER.fullmatch(value):
         raise ValueError("must be a plain folder name of letters, digits, _, - and .")
+    return value
+
+
+def room_id(value: str) -> str:
+    """The ID of a room; what stands behind the `!` depends on the room's version."""
+    if not _ROOM_ID.fullmatch(value) or not value.isprintable():
+        raise ValueError("must be a room ID such as !id:example.org")
+    return value
+
+
+def bearer_token(value: str) -> str:
+    """A token as it can stand in an `Authorization` header."""
+    if not _BEARER_TOKEN.fullmatch(value):
+        raise ValueError("must have only letters, digits and -._~+/, and = at its end")
     return value
 
 

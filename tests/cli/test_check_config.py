@@ -83,8 +83,8 @@ def test_all_mistakes_in_templates_and_the_surroundings_are_told_at_once(conf, t
     )
     status, lines = checked("-c", conf)
     assert status == os.EX_CONFIG
-    assert [line.split(":")[0] for line in lines] == [
-        "[log] file",
+    assert lines[0].startswith(f"{conf}:8: [log] file: {tmp_path}/no: there is no such directory")
+    assert [line.split(":")[0] for line in lines[1:]] == [
         "[general] default_brand",
         "brand 'acme'",
         "brand 'acme'",
@@ -97,7 +97,97 @@ def test_a_data_dir_that_is_not_there_is_no_mistake(conf, tmp_path):
     status, lines = checked("-c", conf)
     assert status == 0
     assert lines == [
-        f"warning: [general] data_dir: {tmp_path}/later: there is no such directory: make it, {INIT}",
+        f"warning: {conf}:4: [general] data_dir: {tmp_path}/later: there is no such directory: make it, {INIT}",
         f"{conf}: ok",
     ]
     assert not (tmp_path / "later").exists()
+
+
+def test_the_links_of_invitation_mails_must_lead_somewhere(conf):
+    with_key(conf)
+    conf.write_text(f"{conf.read_text()}[http]\nv1_endpoints = none\n")
+    status, lines = checked("-c", conf)
+    assert status == os.EX_CONFIG
+    (line,) = lines
+    assert line.startswith(f"{conf}:6: [http] v1_endpoints: must have sign-ed25519")
+    conf.write_text(f"{conf.read_text()}[invites]\nenabled = no\n")
+    assert checked("-c", conf) == (0, [f"{conf}: ok"])
+
+
+def test_what_is_suspicious_about_the_internal_api_and_invitations_is_told(conf):
+    with_key(conf)
+    conf.write_text(
+        f"{conf.read_text()}[http]\ninternal_listeners = tcp:0:interface=127.0.0.1\n"
+        "[invites]\nweb_client = http://chat.example.org\n[sms a]\nkind = log\n"
+    )
+    status, lines = checked("-c", conf)
+    assert status == 0
+    assert [line.split(": ")[:3] for line in lines] == [
+        ["warning", f"{conf}:6", "[http] internal_listeners"],
+        ["warning", f"{conf}:8", "[invites] web_client"],
+        ["warning", f"{conf}:9", "[sms a]"],
+        [str(conf), "ok"],
+    ]
+
+
+GATEWAY = (
+    "[sms]\nproviders = a\n[sms a]\nkind = http\nurl = https://sms.example.org/send\n"
+    "headers = X-Channel: otp\nbody = {body}\n[http]\ntrusted_proxies = ::1\n"
+)
+
+
+def test_a_gateway_that_can_be_used_is_ok(conf):
+    with_key(conf)
+    body = '{"to": "{destination}", "text": "{text}"}'
+    conf.write_text(conf.read_text() + GATEWAY.replace("{body}", body))
+    assert checked("-c", conf) == (0, [f"{conf}: ok"])
+
+
+def test_a_gateway_that_would_send_no_code_is_refused(conf):
+    with_key(conf)
+    conf.write_text(conf.read_text() + GATEWAY.replace("{body}", '{"to": "{destination}"}'))
+    status, lines = checked("-c", conf)
+    assert status == os.EX_CONFIG
+    (line,) = lines
+    assert line.startswith(f"{conf}:11: [sms a] url, body: {{text}}")
+
+
+def test_every_gateway_that_cannot_be_used_is_named(conf):
+    with_key(conf)
+    gateway = "kind = http\nurl = https://sms.example.org/send\nheaders = X-Channel: otp\nbody = "
+    of_no_use = "".join(f"[sms {name}]\n{gateway}{{}}\n" for name in "abc")
+    conf.write_text(
+        f"{conf.read_text()}[sms]\nproviders = a, b, c\n{of_no_use}[http]\ntrusted_proxies = ::1\n"
+    )
+    status, lines = checked("-c", conf)
+    assert status == os.EX_CONFIG
+    assert [line.partition(" url")[0] for line in lines] == [
+        f"{conf}:{number}: [sms {name}]" for number, name in ((11, "a"), (16, "b"), (21, "c"))
+    ]
+
+
+def test_a_placeholder_that_nobody_knows_is_told_with_its_line(conf):
+    with_key(conf)
+    conf.write_text(conf.read_text() + GATEWAY.replace("{body}", '{"to": "{destination}", "text": {text}}'))
+    status, lines = checked("-c", conf)
+    assert status == os.EX_CONFIG
+    (line,) = lines
+    assert line.startswith(f"{conf}:11: [sms a] body: is not JSON")
+
+
+def test_a_server_without_a_key_is_told_the_whole_command(conf, tmp_path):
+    status, lines = checked("-c", conf)
+    command = f"sydentish keys generate -c {conf}"
+    assert (status, lines) == (
+        os.EX_CONFIG,
+        [f"{tmp_path}/data/keys: there is no signing key; make one, as the server's user, with: {command}"],
+    )
+    done = CliRunner().invoke(main, ["serve", "-c", str(conf)])
+    assert (done.exit_code, done.output.splitlines()) == (status, lines)
+
+
+def test_a_socket_without_a_directory_is_told_with_its_line(conf, tmp_path):
+    with_key(conf)
+    conf.write_text(f"{conf.read_text()}[http]\ninternal_listeners = unix:{tmp_path}/no/x.sock\n")
+    problem = f"{conf}:6: [http] internal_listeners: {tmp_path}/no: there is no such directory: make it"
+    assert checked("-c", conf) == (os.EX_CONFIG, [problem])

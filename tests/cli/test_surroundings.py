@@ -1,6 +1,7 @@
 """What is found out about directories and files before the server needs them, without changing any."""
 
 import os
+import socket
 import sqlite3
 import tempfile
 from contextlib import closing
@@ -19,25 +20,32 @@ MANDATORY = {
 }
 
 
-def around(data_dir, *, log=None, database=None):
+def around(data_dir, *, log=None, database=None, **listeners):
     environ = MANDATORY | {"SYDENTISH_GENERAL__DATA_DIR": str(data_dir)}
     if log is not None:
         environ["SYDENTISH_LOG__FILE"] = str(log)
     if database is not None:
         environ["SYDENTISH_DATABASE__PATH"] = str(database)
+    environ |= {f"SYDENTISH_HTTP__{key.upper()}": value for key, value in listeners.items()}
     return look_around(load(None, environ))
+
+
+def bare(told):
+    """Lines without where the option stands, which is in the environment here."""
+    assert all(line.startswith("environment: ") for line in told)
+    return tuple(line.removeprefix("environment: ") for line in told)
 
 
 def problems(*arguments, **options):
     found = around(*arguments, **options)
     assert found.warnings == ()
-    return found.problems
+    return bare(found.problems)
 
 
 def warnings(*arguments, **options):
     found = around(*arguments, **options)
     assert found.problems == ()
-    return found.warnings
+    return bare(found.warnings)
 
 
 def names(folder):
@@ -177,7 +185,7 @@ def test_a_data_dir_of_another_user_is_told():
             (problem,) = problems(data_dir)
             assert owned(problem, data_dir, may_not="write")
             # With the database elsewhere, nothing is written there.
-            (warning,) = around(data_dir, database=f"{tempfile.gettempdir()}/x.db").warnings
+            (warning,) = bare(around(data_dir, database=f"{tempfile.gettempdir()}/x.db").warnings)
             assert owned(warning, data_dir, may_not="write")
 
 
@@ -239,3 +247,53 @@ def test_a_log_of_another_user_is_told():
         log.chmod(0o666)
         with unprivileged(logs):
             assert problems(data_dir, log=log) == ()
+
+
+# --- unix sockets ------------------------------------------------------------------------------------------
+
+KEYS = ["listeners", "internal_listeners", "metrics_listeners"]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_the_directory_of_a_socket_must_exist(tmp_path, key):
+    assert problems(tmp_path, **{key: f"unix:{tmp_path}/no/x.sock:mode=660"}) == (
+        f"[http] {key}: {tmp_path}/no: there is no such directory: make it",
+    )
+    assert problems(tmp_path, **{key: f"unix:{tmp_path}/x.sock"}) == ()
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["sydentish-of-nobody", "nobody/sydentish"])
+def test_the_directory_of_a_socket_may_be_one_that_systemd_makes(tmp_path, name):
+    (warning,) = warnings(tmp_path, internal_listeners=f"unix:/run/{name}/x.sock")
+    remedy = f"make it, or let systemd make it (RuntimeDirectory={name})"
+    assert warning == f"[http] internal_listeners: /run/{name}: there is no such directory: {remedy}"
+
+
+def test_a_file_in_the_place_of_a_socket_or_of_its_directory_is_told(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    assert problems(tmp_path, listeners=f"unix:{file}") == (
+        f"[http] listeners: {file}: is there already, and is no socket",
+    )
+    assert problems(tmp_path, listeners=f"unix:{file}/x.sock") == (
+        f"[http] listeners: {file}: is no directory",
+    )
+
+
+def test_a_socket_from_before_is_no_hindrance(tmp_path):
+    with closing(socket.socket(socket.AF_UNIX)) as left:
+        left.bind(str(tmp_path / "x.sock"))
+        assert problems(tmp_path, listeners=f"unix:{tmp_path}/x.sock") == ()
+
+
+def test_the_directory_of_a_socket_must_let_the_user_write():
+    with unprivileged_folder() as (folder, unprivileged):
+        data_dir, sockets = folder / "data", folder / "sockets"
+        data_dir.mkdir()
+        data_dir.chmod(0o777)
+        sockets.mkdir(mode=0o755)
+        with unprivileged(sockets):
+            (problem,) = problems(data_dir, listeners=f"unix:{sockets}/x.sock")
+    assert problem.startswith("[http] listeners: ")
+    assert owned(problem, sockets, may_not="write")

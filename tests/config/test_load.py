@@ -9,6 +9,7 @@ import trustme
 from hypothesis import HealthCheck, given, settings
 
 from sydentish.config import Config, ConfigError, load, options
+from sydentish.config.gateways import KINDS
 
 MINIMUM = "[general]\nserver_name = example.org\npublic_base_url = https://id.example.org\n"
 NO_BASE_URL = "must be an absolute URL such as https://id.example.org, without user, query and fragment"
@@ -201,13 +202,18 @@ def test_the_file_is_never_written(conf, loaded):
     | st.text().map(lambda text: text.encode("utf-8", "surrogatepass"))
     | st.lists(
         st.sampled_from(
-            [f"[{section}]" for section, _, _ in options()] + ["[policy x]", "[policy", "[peer a]"]
+            [f"[{section}]" for section, _, _ in options()]
+            + ["[policy x]", "[policy", "[peer a]", "[sms a]", "[sms a b]", "[sms"]
         )
         | st.builds(
             "{}{}={}".format,
             st.sampled_from(["", " "]),
-            st.sampled_from([key for _, key, _ in options()] + ["en.name", "en.url", "version"]),
-            st.text(max_size=8) | st.sampled_from(["off", "1", "https://a/", "/", "a@b", "*"]),
+            st.sampled_from(
+                [key for _, key, _ in options()]
+                + ["en.name", "en.url", "version"]
+                + ["kind", "url", "headers", "success_pattern", "password", "auth_token", "password_file"]
+            ),
+            st.text(max_size=8) | st.sampled_from(["off", "1", "https://a/", "/", "a@b", "*", "a", *KINDS]),
         )
     ).map(lambda lines: (MINIMUM + "\n".join(lines)).encode("utf-8", "surrogatepass"))
 )

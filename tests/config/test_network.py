@@ -4,10 +4,7 @@ import ipaddress
 
 import hypothesis.strategies as st
 import pytest
-import trustme
 from hypothesis import given
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.testing import MemoryReactor
 
 from sydentish.config import network
 from sydentish.config.sections import Homeservers
@@ -135,6 +132,42 @@ def test_networks():
         refused(network.network, text)
 
 
+def test_sources():
+    assert network.source("unix") == "unix"
+    assert network.source("10.0.0.0/8") == ipaddress.ip_network("10.0.0.0/8")
+    assert network.source("::1") == ipaddress.ip_network("::1/128")
+    for text in ("", "Unix", "unix:/run/a.sock", "10.0.0.1/8", "localhost"):
+        assert refused(network.source, text).endswith("; or the word unix")
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("https://App.Element.io/", "https://app.element.io"),
+        ("https://example.org/Chat/", "https://example.org/Chat"),
+        ("http://localhost:8080", "http://localhost:8080"),
+    ],
+)
+def test_web_clients(text, canonical):
+    assert network.web_client(text) == canonical
+    assert network.web_client_or_any(text) == canonical
+    assert network.web_client_or_any("*") == "*"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "*", "app.element.io", "https://app.element.io/#/", "https://a/?x", "https://me@a", "element:a"],
+)
+def test_no_web_clients(text):
+    message = "must be an absolute URL such as https://app.element.io, without user, query and fragment"
+    assert refused(network.web_client, text) == message
+
+
+def test_the_endpoints_of_v1_are_words_of_which_the_needed_ones_come_first():
+    assert network.V1_ENDPOINTS[: len(network.V1_NEEDED)] == network.V1_NEEDED
+    assert len(set(network.V1_ENDPOINTS)) == len(network.V1_ENDPOINTS) == 12
+
+
 @pytest.mark.parametrize(
     ("text", "server"),
     [
@@ -152,74 +185,6 @@ def test_dns_servers(text, server):
 @pytest.mark.parametrize("text", ["", "dns.example.org", "192.0.2.1:0", "192.0.2.1:x", "192.0.2.256"])
 def test_no_dns_servers(text):
     refused(network.dns_server, text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "tcp:8090",
-        "tcp:0:interface=127.0.0.1",
-        "tcp:port=8090:backlog=100",
-        "tcp:8090:127.0.0.1:50",
-        r"tcp6:8090:interface=\:\:1",
-        "unix:/run/sydentish/http.sock:mode=660",
-        "unix:/run/sydentish/http.sock:mode=0660:backlog=9:lockfile=0",
-        "unix:/run/sydentish/http.sock:666",
-    ],
-)
-def test_listeners_are_those_of_twisted(text):
-    assert network.listener(text) == text
-    serverFromString(MemoryReactor(), text)
-
-
-@pytest.mark.parametrize("text", [r"unix:/run/a\:b,c.sock", "unix:address=/run/a:backlog=9"])
-def test_a_unix_socket_without_a_mode_is_for_its_owner_and_group(text):
-    assert network.listener(text) == f"{text}:mode=660"
-    serverFromString(MemoryReactor(), network.listener(text))
-
-
-def test_a_tls_listener_needs_a_key_and_a_certificate_that_can_be_read(tmp_path):
-    pair = tmp_path / "pair.pem"
-    certificate = trustme.CA().issue_cert("id.example.org")
-    pair.write_bytes(certificate.private_key_and_cert_chain_pem.bytes())
-    text = f"ssl:443:privateKey={pair}:certKey={pair}"
-    assert network.listener(text) == text
-    assert network.listener(f"ssl:443:privateKey={pair}") == f"ssl:443:privateKey={pair}"
-    with pytest.raises(ValueError, match="must name readable files"):
-        network.listener(f"ssl:443:privateKey={tmp_path / 'none.pem'}:certKey={pair}")
-    pair.write_text("-----BEGIN RUBBISH-----")
-    with pytest.raises(ValueError, match="must name PEM files"):
-        network.listener(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "must begin with one of tcp"),
-        ("8090", "must begin with one of tcp"),
-        ("udp:53", "must begin with one of tcp"),
-        ("tcp:8090\\", "must begin with one of tcp"),
-        ("tcp", "must have arguments out of port, interface, backlog"),
-        ("tcp:8090:interace=127.0.0.1", "must have arguments out of port, interface, backlog"),
-        ("tcp6:8090:interface=::1", "must have arguments out of"),
-        ("tcp::", "must have arguments out of"),
-        ("tcp:1:port=2", "must have arguments out of"),
-        ("tcp:1:a:2:3", "must have arguments out of"),
-        ("tcp:interface=127.0.0.1", "must have a port from 0 to 65535"),
-        ("tcp:65536", "must have a port from 0 to 65535"),
-        ("tcp:http", "must have a port from 0 to 65535"),
-        ("ssl:privateKey=/k.pem", "must have a port from 0 to 65535"),
-        ("unix:mode=660", "must have the path of a socket"),
-        ("unix:/run/a:mode=rw", "must have an octal mode"),
-        ("unix:/run/a:mode=668", "must have an octal mode"),
-        ("unix:/run/a:mode=+66", "must have an octal mode"),
-        ("unix:/run/a:lockfile=yes", "must have 0 or 1 as its lockfile"),
-        ("unix:/run/a:backlog=x", "must have a whole number as its backlog"),
-        ("tcp:8090:backlog=-1", "must have a whole number as its backlog"),
-    ],
-)
-def test_no_listeners(text, message):
-    assert message in refused(network.listener, text)
 
 
 def addresses():
@@ -300,7 +265,9 @@ def test_any_text_is_parsed_or_refused(text):
         network.origin,
         network.network,
         network.dns_server,
-        network.listener,
+        network.source,
+        network.web_client,
+        network.web_client_or_any,
     ):
         try:
             parser(text)

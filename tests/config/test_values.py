@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 
 from sydentish.config import values
+from sydentish.domain.ratelimit import Granted, Rate, withdraw
 
 UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -196,8 +197,154 @@ def test_any_text_is_parsed_or_refused(text):
         values.limit(values.duration()),
         values.items(values.size),
         values.lines(values.folder_name),
+        values.distinct(values.items(values.text)),
+        values.words("a", "b"),
+        values.limit(values.rate),
+        values.daily_rate(50),
+        values.room_id,
+        values.bearer_token,
     ):
         try:
             parser(text)
         except ValueError as error:
             assert "must " in str(error)  # noqa: PT017 - either outcome is right
+
+
+def test_words():
+    parser = values.words("lookup", "validate/email", "bind")
+    assert parser("bind, lookup") == {"bind", "lookup"}
+    assert parser("bind\nvalidate/email,bind") == {"bind", "validate/email"}
+    assert parser("all") == {"lookup", "validate/email", "bind"}
+    assert parser("none") == parser("") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("look", "`look` must be one of lookup, bind, all, none"),
+        ("Bind", "`Bind` must be one of lookup, bind, all, none"),
+        ("all, bind", "must be all alone, none alone, or a list without them"),
+        ("bind, none", "must be all alone, none alone, or a list without them"),
+        ("all, none", "must be all alone, none alone, or a list without them"),
+    ],
+)
+def test_no_words(text, message):
+    assert refused(values.words("lookup", "bind"), text) == message
+
+
+def test_every_item_that_is_wrong_is_named_the_same_mistake_once():
+    for parser, text in (
+        (values.items(values.boolean), "yes, a, no, b, a"),
+        (values.lines(values.boolean), "a\nyes\n b\n"),
+    ):
+        assert refused(parser, text) == "`a`, `b` must be yes or no"
+    said = refused(values.items(values.mailbox), "a, Me <a@example.org> x, b@")
+    assert said.startswith("`a`, an item must be one mailbox ")
+
+
+def test_items_that_are_wrong_in_different_ways_are_told_one_after_the_other():
+    def parser(item):
+        raise ValueError(f"must be {item}{item}")
+
+    assert refused(values.items(parser), "a, b") == "`a` must be aa; `b` must be bb"
+
+
+def test_distinct_items():
+    parser = values.distinct(values.items(values.text))
+    assert parser("b, a") == ("b", "a")
+    assert refused(parser, "a, b, a") == "must have each item once"
+
+
+@given(st.integers(1, 1_000_000), st.integers(1, 10_000), st.sampled_from(sorted(UNITS)))
+def test_rates(count, number, unit):
+    text = f"{count}/{number}{unit}"
+    if count <= number * UNITS[unit]:
+        assert values.rate(text) == Rate(count, number * UNITS[unit])
+    else:
+        assert "at most one in each millisecond" in refused(values.rate, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "30",
+        "/1h",
+        "30/",
+        "30/h",
+        "0/1h",
+        "-1/1h",
+        "1.5/1h",
+        "30 / 1h",
+        "30/1h/1d",
+        "30/0s",
+        "30/1w",
+        "1000001/1d",
+        "30/36501d",
+        "\u0663/1h",
+        "off",
+        f"{'9' * 5000}/1d",
+    ],
+)
+def test_no_rates(text):
+    message = "must be a rate such as 30/1h: 1 to 1000000 in a duration, at most one in each millisecond"
+    assert refused(values.rate, text) == message
+
+
+def test_a_rate_that_may_be_off():
+    parser = values.limit(values.rate)
+    assert parser("off") is None
+    assert parser("0") is None
+    assert parser("30/1h") == Rate(30, 3_600_000)
+    assert refused(parser, "much").endswith("at most one in each millisecond, or off")
+
+
+@given(st.integers(1, 1000), st.integers(1, 100), st.sampled_from(["m", "h", "d"]))
+def test_a_daily_rate_always_grants_its_least_number_at_once(count, number, unit):
+    try:
+        rate = values.daily_rate(50)(f"{count}/{number}{unit}")
+    except ValueError as error:
+        assert "must be at least 50/1d" in str(error)  # noqa: PT017 - either outcome is right
+        assert count < 50 or count * UNITS["d"] < 50 * number * UNITS[unit]
+        return
+    now_ms, full_ts = 10**12, None
+    # Everything is used up, and a day later there are fifty again.
+    for day in range(2):
+        for _ in range(count if day == 0 else 50):
+            outcome = withdraw(full_ts, rate, now_ms + day * UNITS["d"])
+            assert isinstance(outcome, Granted)
+            full_ts = outcome.full_ts
+
+
+@pytest.mark.parametrize("text", ["49/1d", "50/25h", "25/12h", "1/1m", "off", "0", ""])
+def test_no_daily_rates(text):
+    refused(values.daily_rate(50), text)
+
+
+@pytest.mark.parametrize("text", ["50/1d", "100/1d", "50/1h", "100/2d"])
+def test_daily_rates(text):
+    assert values.daily_rate(50)(text) == values.rate(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["!abc:example.org", "!31hneApxJ_1o-63DmFrpeqnkFfWppnzWso1JvH3ogLM", "!a:b:8448"]
+)
+def test_room_ids(text):
+    assert values.room_id(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "!", "#a:example.org", "a:example.org", "!a b:c", f"!{'a' * 255}", "!a\u200b"]
+)
+def test_no_room_ids(text):
+    assert refused(values.room_id, text) == "must be a room ID such as !id:example.org"
+
+
+@pytest.mark.parametrize("text", ["abc", "aA0-._~+/==", "x="])
+def test_bearer_tokens(text):
+    assert values.bearer_token(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "a b", "=", "a=b", "t\u00f6ken", 'a"', "a,b", "a:b"])
+def test_no_bearer_tokens(text):
+    assert refused(values.bearer_token, text) == "must have only letters, digits and -._~+/, and = at its end"
