@@ -16,29 +16,24 @@ from sydentish.config import Config
 from sydentish.domain.keys import KeyRing
 from sydentish.federation.openid import OpenId
 from sydentish.lifecycle import Listener, Ordered
-from sydentish.logs import LogFile, RequestRecorder
-from sydentish.metrics import CONTENT_TYPE, Metrics
-from sydentish.parts.answering import Web, metrics_renderer, validation_pages
-from sydentish.parts.deeds import make_accounts, make_associations, make_lookup, make_validation
-from sydentish.parts.homeservers import make_homeservers, make_outbox
+from sydentish.logs import LogFile
+from sydentish.metrics import Metrics
+from sydentish.parts.answering import Web, public_admission, request_recorder
+from sydentish.parts.deeds import (
+    Deeds,
+    make_accounts,
+    make_associations,
+    make_budgets,
+    make_invites,
+    make_lookup,
+    make_validation,
+)
+from sydentish.parts.gateways import sms_sender
+from sydentish.parts.homeservers import make_homeservers, make_proofs
+from sydentish.parts.outboxes import invite_outbox, onbind_outbox
 from sydentish.parts.people import checked_templates, email_sender
 from sydentish.parts.store import database, peppers
 from sydentish.parts.world import make_world
-from sydentish.web.handlers.accounts import AccountHandlers
-from sydentish.web.handlers.associations import AssociationHandlers
-from sydentish.web.handlers.keys import KeyHandlers
-from sydentish.web.handlers.lookup import LookupHandlers
-from sydentish.web.handlers.metrics import MetricsHandlers
-from sydentish.web.handlers.status import StatusHandlers
-from sydentish.web.handlers.terms import TermsHandlers
-from sydentish.web.handlers.validation import ValidationHandlers
-from sydentish.web.pages import Pages
-from sydentish.web.routes import (
-    PUBLIC_PREFIX,
-    PublicHandlers,
-    metrics_routes,
-    public_routes,
-)
 
 
 class App(Ordered):
@@ -70,37 +65,36 @@ def build(config: Config, keys: KeyRing, reactor: Any, log: LogFile, connections
         connections: how many connections each listener holds; None for any number.
 
     Raises:
-        TemplateProblem, ListenerProblem: the templates, or a listener, cannot be used.
+        TemplateProblem, GatewayProblem, ListenerProblem: one of these cannot be used.
     """
     world = make_world(reactor)
     metrics = Metrics()
     db = database(config, world)
     homeservers = make_homeservers(config, world)
-    outbox = make_outbox(config, world, db, homeservers, metrics)
+    onbinds = onbind_outbox(config, world, db, homeservers, metrics)
     gate = Gate(db=db, terms=config.policies, now_ms=world.now_ms)
+    budgets = make_budgets(config)
     templates = checked_templates(config)
-    pages = Pages(templates, brand=config.general.default_brand, server_name=config.general.server_name)
-    accounts = make_accounts(
-        config, world, db=db, gate=gate, verifier=OpenId(homeservers), signs_of_life=outbox
+    mailer = email_sender(config, world, templates, metrics)
+    mails = invite_outbox(config, world, db, mailer, metrics)
+    codes = sms_sender(config, world, templates, metrics)
+    verifier, proofs = OpenId(homeservers), make_proofs(config, world, homeservers)
+    deeds = Deeds(
+        accounts=make_accounts(
+            config, world, budgets=budgets, db=db, gate=gate, verifier=verifier, signs_of_life=onbinds
+        ),
+        associations=make_associations(config, world, db=db, gate=gate, keys=keys, onbinds=onbinds),
+        invites=make_invites(
+            config, world, budgets=budgets, gate=gate, keys=keys, mails=mails, metrics=metrics
+        ),
+        keys=PublicKeys(db=db, keys=keys, now_ms=world.now_ms),
+        lookup=make_lookup(config, world, gate=gate, keys=keys, signs_of_life=onbinds),
+        terms=TermsOfService(gate=gate, terms=config.policies, now_ms=world.now_ms),
+        validation=make_validation(
+            config, world, budgets=budgets, db=db, gate=gate, mails=mailer, codes=codes
+        ),
     )
-    validation = make_validation(config, world, db, gate, email_sender(config, world, templates, metrics))
-    handlers = PublicHandlers(
-        accounts=AccountHandlers(accounts),
-        associations=AssociationHandlers(make_associations(config, world, gate, keys, outbox)),
-        keys=KeyHandlers(PublicKeys(db=db, keys=keys, now_ms=world.now_ms)),
-        lookup=LookupHandlers(make_lookup(config, world, gate, outbox)),
-        status=StatusHandlers(),
-        terms=TermsHandlers(TermsOfService(gate=gate, terms=config.policies, now_ms=world.now_ms)),
-        validation=ValidationHandlers(validation),
-        validation_pages=validation_pages(config, validation, pages),
-    )
-    figures = MetricsHandlers(metrics_renderer(world, db, metrics), CONTENT_TYPE)
-    recorder = RequestRecorder(log, metrics, lines=config.log.level in ("debug", "info"))
-    web = Web(config, world, recorder, connections)
-    return App(
-        services=[db, peppers(config, world, db), outbox],
-        listeners=[
-            *web.listeners(config.http.listeners, public_routes(handlers), PUBLIC_PREFIX, gate, pages),
-            *web.listeners(config.http.metrics_listeners, metrics_routes(figures), "/"),
-        ],
-    )
+    admission = public_admission(config, world, budgets=budgets, db=db, gate=gate, proofs=proofs)
+    web = Web(config, world, request_recorder(config, log, metrics), connections)
+    listeners = [*web.public(deeds, admission, templates), *web.internal(deeds), *web.metrics(db, metrics)]
+    return App([db, peppers(config, world, db), onbinds, mails], listeners)

@@ -1,6 +1,8 @@
 """Starting and stopping: in order, and in reverse order."""
 
+import errno
 import os
+from pathlib import Path
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -12,6 +14,8 @@ from twisted.logger import Logger
 from sydentish.web.http import HttpFactory
 
 _log = Logger()
+
+_LOCK = ".lock"
 
 
 class ListenerProblem(Exception):
@@ -91,10 +95,23 @@ def why_not_starting(error: BaseException) -> str:
     """What the operator is told when a part of the server cannot start, such as a socket."""
     if isinstance(error, CannotListenError):
         port = os.fsdecode(error.port) if isinstance(error.port, bytes) else error.port
-        where = f"{error.interface or '*'}:{port}" if isinstance(port, int) else port
-        reason = getattr(error.socketError, "strerror", None) or error.socketError
-        return f"cannot listen on {where}: {reason}"
+        if not isinstance(port, int):
+            return _why_no_socket(str(port), error.socketError)
+        return f"cannot listen on {error.interface or '*'}:{port}: {_reason(error.socketError)}"
     if isinstance(error, OSError) and error.filename is not None:
-        # Of a link, the name of what was to be made.
-        return f"{os.fsdecode(error.filename2 or error.filename)}: {error.strerror}"
+        # Of a link, the name of what was to be made: a unix socket has one beside it as its lock.
+        made = os.fsdecode(error.filename2 or error.filename)
+        if error.filename2 is not None and made.endswith(_LOCK):
+            return _why_no_socket(made.removesuffix(_LOCK), error)
+        return f"{made}: {error.strerror}"
     return str(error)
+
+
+def _why_no_socket(path: str, error: object) -> str:
+    missing = isinstance(error, OSError) and error.errno == errno.ENOENT
+    reason = f"there is no directory {Path(path).parent}" if missing else _reason(error)
+    return f"cannot listen on {path}: {reason}"
+
+
+def _reason(error: object) -> object:
+    return getattr(error, "strerror", None) or error

@@ -32,6 +32,7 @@ from sydentish.metrics import Metrics
 
 _LEVELS = {"debug": LogLevel.debug, "info": LogLevel.info, "warning": LogLevel.warn, "error": LogLevel.error}
 
+_NUMBERS = "(?:msisdn|phone_number|address|destination)"
 # Each is tried at few places of a long text, so that none costs its length squared.
 _REDACTIONS = [
     # Tokens and secrets where they are named: in a URL, a header, JSON, or a repr of strings, bytes and lists.
@@ -40,7 +41,7 @@ _REDACTIONS = [
             r"""(?ix) ( (?: (?<![a-z0-9]) | (?<=%[0-9a-f][0-9a-f]) )
                 (?: token | secret | password | private_key | authorization | sid | code ) )
             (\\* ["']? \s* (?: [=:] | %3[ad]) [\s\[({\\]*)
-            (?: (?:bearer | x-matrix) \s+ )?
+            (?: (?:bearer | basic | x-matrix) \s+ )?
             (?: b? "(?: [^"\\] | \\. )* "? | b? '(?: [^'\\] | \\. )* '? | [^\s"'&,;)\]}<>]+ )"""
         ),
         r"\1\2[redacted]",
@@ -54,8 +55,9 @@ _REDACTIONS = [
         ),
         "[address]",
     ),
-    # Telephone numbers in the international form.
-    (re.compile(r"\+[0-9][0-9 .-]{5,}[0-9]"), "[number]"),
+    # Telephone numbers in the international form, and where they are named.
+    (re.compile(r"(?i)(?:\+|%2b)[0-9][0-9 .-]{5,}[0-9]"), "[number]"),
+    (re.compile(rf"(?i)\b({_NUMBERS}\\*[\"']?\s*(?:[=:]|%3[ad])[\s\\]*[\"']?)[0-9]{{6,}}"), r"\1[number]"),
 ]
 _MAX_WAITING = 10_000
 _GATHER_SECONDS = 0.02
@@ -276,6 +278,10 @@ class RequestRecorder:
         self._log = log
         self._metrics = metrics
         self._lines = lines
+
+    def limited(self, budget: str) -> None:
+        """See `RequestLog.limited`."""
+        self._metrics.budget_refusals.labels(budget).inc()
 
     def answered(self, *, method: str, route: str, status: int, seconds: float, request_id: str) -> None:
         """See `RequestLog.answered`."""

@@ -23,11 +23,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "sydentish_http_requests",
-            "Requests that were answered.",
-            ["method", "route", "status"],
-            registry=self.registry,
+        self.requests = self._counter(
+            "sydentish_http_requests", "Requests that were answered.", "method", "route", "status"
         )
         self.request_seconds = Histogram(
             "sydentish_http_request_duration_seconds",
@@ -36,26 +33,40 @@ class Metrics:
             buckets=_LATENCY_BUCKETS,
             registry=self.registry,
         )
-        self.mails = Counter(
-            "sydentish_mails", "Mails by how their hand-over ended.", ["outcome"], registry=self.registry
+        self.mails = self._counter("sydentish_mails", "Mails by how their hand-over ended.", "outcome")
+        self.sms = self._counter(
+            "sydentish_sms", "SMS by gateway, and by how their hand-over ended.", "gateway", "outcome"
         )
-        self.deliveries = Counter(
+        self.budget_refusals = self._counter(
+            "sydentish_budget_refusals", "Requests refused because a budget was used up, by budget.", "budget"
+        )
+        self.invite_policy = self._counter(
+            "sydentish_invite_policy",
+            "Invitations that the policy does not want, by what it found, and whether they were refused.",
+            "reason",
+            "outcome",
+        )
+        self.deliveries = self._counter(
             "sydentish_outbox_deliveries",
             "Tries to deliver a row of the outbox, by how they ended.",
-            ["kind", "outcome"],
-            registry=self.registry,
+            "kind",
+            "outcome",
         )
-        self.outbox_rows = Gauge(
-            "sydentish_outbox_rows", "Rows of the outbox.", ["kind", "state"], registry=self.registry
-        )
-        self.outbox_oldest_seconds = Gauge(
+        self.outbox_rows = self._gauge("sydentish_outbox_rows", "Rows of the outbox.", "kind", "state")
+        self.outbox_oldest_seconds = self._gauge(
             "sydentish_outbox_oldest_seconds",
             "Age of the oldest row of the outbox; 0 without rows.",
-            ["kind", "state"],
-            registry=self.registry,
+            "kind",
+            "state",
         )
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(name, about, labels, registry=self.registry)
+
+    def _gauge(self, name: str, about: str, *labels: str) -> Gauge:
+        return Gauge(name, about, labels, registry=self.registry)
 
     def set_outbox(
         self, kinds: Iterable[str], counts: Iterable[tuple[str, str, int, int]], now_ms: int

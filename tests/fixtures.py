@@ -3,7 +3,8 @@
 Nothing of ours is patched: an edge is a port (`sydentish.actions.ports`), and these are its other sides.
 """
 
-from collections.abc import Callable
+import ipaddress
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,33 +16,45 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from sydentish.actions.accounts import Accounts, Caller, Gate
+from sydentish.actions.accounts import NOBODY, Accounts, Caller, Gate
 from sydentish.actions.associations import Associations
+from sydentish.actions.budgets import SourceBudget
+from sydentish.actions.invites import InviteOptions, Invites
 from sydentish.actions.keys import PublicKeys
 from sydentish.actions.lookup import Lookup
+from sydentish.actions.messages import Codes, Mails, TokenRequest
 from sydentish.actions.peppers import PepperRotation
+from sydentish.actions.ports import SignedRequest, Style
+from sydentish.actions.statements import Statements
 from sydentish.actions.terms import TermsOfService
-from sydentish.actions.validation import Credentials, TokenRequest, Validation
+from sydentish.actions.validation import Credentials, Validation
+from sydentish.config import V1_ENDPOINTS
 from sydentish.domain.accounts import HomeserverPolicy
 from sydentish.domain.delivery import Delivered, Delivery, NotDelivered
-from sydentish.domain.errors import EmailSendError
+from sydentish.domain.errors import DestinationRejected, EmailSendError, ProofRefused, SendError
+from sydentish.domain.invite_links import WebClients
+from sydentish.domain.invites import InvitePolicy
 from sydentish.domain.keys import KeyRing, make_key, parse_key
+from sydentish.domain.ratelimit import Budgets
 from sydentish.domain.terms import Terms
-from sydentish.domain.threepids import EMAIL, Threepid
+from sydentish.domain.threepids import EMAIL, MSISDN, PhoneNumber, Threepid
 from sydentish.domain.validation import NextLinkPolicy
 from sydentish.senders.render import Templates, shipped_templates
 from sydentish.store.migrate import migrate_sqlite, shipped_steps
 from sydentish.store.sqlite import SqliteDatabase
+from sydentish.web.admission import PublicAdmission
 from sydentish.web.dispatch import Dispatcher, RequestLimits
 from sydentish.web.handlers.accounts import AccountHandlers
 from sydentish.web.handlers.associations import AssociationHandlers
+from sydentish.web.handlers.invites import InviteHandlers
 from sydentish.web.handlers.keys import KeyHandlers
 from sydentish.web.handlers.lookup import LookupHandlers
 from sydentish.web.handlers.status import StatusHandlers
 from sydentish.web.handlers.terms import TermsHandlers
 from sydentish.web.handlers.validation import ValidationHandlers, ValidationPages
 from sydentish.web.pages import Pages
-from sydentish.web.routes import CONFIRM_EMAIL, PUBLIC_PREFIX, PublicHandlers, public_routes
+from sydentish.web.routes import CONFIRM_EMAIL, IDENTITY_PREFIX, PublicHandlers, public_routes
+from sydentish.web.sources import Sources
 
 SERVER_NAME = "id.example.org"
 BASE_URL = "https://id.example.org"
@@ -54,17 +67,20 @@ class RecordingSender:
 
     Attributes:
         mails: pairs of address and link, in the order in which they were handed over.
+        styles: how each was to look.
         failing: refuse.
         holding: answer only when `release` is called.
     """
 
     mails: list[tuple[str, str]] = field(default_factory=list)
+    styles: list[Style] = field(default_factory=list)
     failing: bool = False
     holding: bool = False
     held: list[Deferred[None]] = field(default_factory=list)
 
-    async def send_verification(self, address: str, link: str) -> None:
+    async def send_verification(self, address: str, link: str, style: Style) -> None:
         self.mails.append((address, link))
+        self.styles.append(style)
         if self.holding:
             waiting: Deferred[None] = Deferred()
             self.held.append(waiting)
@@ -79,6 +95,55 @@ class RecordingSender:
 
     def last_token(self) -> str:
         return parse_qs(urlsplit(self.mails[-1][1]).query)["token"][0]
+
+
+@dataclass
+class RecordingCodes:
+    """Gateways that take every SMS, or none, or wait until they are told which.
+
+    Attributes:
+        sent: numbers, codes and styles, in the order in which they were handed over.
+        failing: hand nothing over.
+        holding: answer only when the test ends what is in `held`.
+        rejected: regions that nothing goes to.
+    """
+
+    sent: list[tuple[PhoneNumber, str, Style]] = field(default_factory=list)
+    failing: bool = False
+    holding: bool = False
+    held: list[Deferred[None]] = field(default_factory=list)
+    rejected: frozenset[str] = frozenset()
+
+    def check(self, number: PhoneNumber) -> None:
+        if number.region in self.rejected:
+            raise DestinationRejected("This server sends nothing to that country")
+
+    async def send_code(self, number: PhoneNumber, code: str, style: Style) -> None:
+        self.sent.append((number, code, style))
+        if self.holding:
+            waiting: Deferred[None] = Deferred()
+            self.held.append(waiting)
+            await waiting
+        if self.failing:
+            raise SendError("The SMS could not be handed over")
+
+    def last_code(self) -> str:
+        return self.sent[-1][1]
+
+
+@dataclass
+class FakeProofs:
+    """Signatures that are worth what `origins` says for the first `Authorization` header."""
+
+    origins: dict[bytes, str | Exception] = field(default_factory=dict)
+    asked: list[SignedRequest] = field(default_factory=list)
+
+    async def origin_of(self, request: SignedRequest) -> str:
+        self.asked.append(request)
+        found = self.origins.get(request.authorizations[0], ProofRefused("The signature is wrong"))
+        if isinstance(found, Exception):
+            raise found
+        return found
 
 
 @dataclass
@@ -129,9 +194,13 @@ class RecordedRequests:
     """A `RequestLog` that remembers."""
 
     lines: list[dict[str, Any]] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
 
     def answered(self, **line: Any) -> None:
         self.lines.append(line)
+
+    def limited(self, budget: str) -> None:
+        self.refusals.append(budget)
 
 
 class Counting:
@@ -153,6 +222,21 @@ def public_key_bytes() -> bytes:
     return bytes(SigningKey(bytes(range(32))).verify_key)
 
 
+def networks(texts: Sequence[str]) -> list[Any]:
+    return [text if text == "unix" else ipaddress.ip_network(text) for text in texts]
+
+
+INVITES = InviteOptions(
+    enabled=True,
+    lifetime_ms=90 * DAY_MS,
+    public_base_url=BASE_URL,
+    web_clients=WebClients("https://app.example.org"),
+    shown=3,
+    policy=InvitePolicy(),
+    dry_run=False,
+)
+
+
 class House:
     """All actions and the public dispatcher over a real SQLite database."""
 
@@ -168,6 +252,12 @@ class House:
         pepper_rotation_ms: int | None = None,
         confirm: bool = False,
         token_in_query: bool = True,
+        budgets: Budgets = Budgets(),  # noqa: B008 - frozen
+        invites: InviteOptions | None = None,
+        strict_numbers: bool = False,
+        v1_endpoints: Collection[str] = V1_ENDPOINTS,
+        trusted: Sequence[str] = ("127.0.0.0/8",),
+        proxies: Sequence[str] = (),
         limits: RequestLimits = RequestLimits(65536, 4 * 1024 * 1024, 60.0),  # noqa: B008 - frozen
     ) -> None:
         self.path = folder / "sydentish.db"
@@ -175,6 +265,9 @@ class House:
         self.clock.advance(START_MS / 1000)
         self.random = Counting()
         self.sender = RecordingSender()
+        self.codes = RecordingCodes()
+        self.proofs = FakeProofs()
+        self.policy_findings: list[tuple[str, str]] = []
         self.verifier = FakeVerifier()
         self.signs = RecordingSigns()
         self.keys = signing_keys()
@@ -187,6 +280,7 @@ class House:
             gate=self.gate,
             verifier=self.verifier,
             policy=policy,
+            budgets=budgets,
             signs_of_life=self.signs,
             max_registering=2,
             now_ms=self.now_ms,
@@ -196,23 +290,45 @@ class House:
         self.validation = Validation(
             db=self.db,
             gate=self.gate,
-            sender=self.sender,
-            public_base_url=BASE_URL,
+            messages={
+                EMAIL: Mails(
+                    sender=self.sender,
+                    public_base_url=BASE_URL,
+                    budgets=budgets,
+                    random_bytes=self.random,
+                ),
+                MSISDN: Codes(
+                    sender=self.codes, strict=strict_numbers, budgets=budgets, random_bytes=self.random
+                ),
+            },
+            budgets=budgets,
             next_links=next_links,
             lifetime_ms=DAY_MS,
             now_ms=self.now_ms,
             random_bytes=self.random,
         )
         self.associations = Associations(
+            db=self.db,
             gate=self.gate,
+            statements=Statements(keys=self.keys, validity_ms=100 * 365 * DAY_MS),
             keys=self.keys,
-            validity_ms=100 * 365 * DAY_MS,
             session_lifetime_ms=DAY_MS,
             wake_outbox=self._wake,
             now_ms=self.now_ms,
         )
+        self.invites = Invites(
+            gate=self.gate,
+            keys=self.keys,
+            options=invites or INVITES,
+            budgets=budgets,
+            wake_outbox=self._wake,
+            on_policy=lambda reason, outcome: self.policy_findings.append((reason, outcome)),
+            now_ms=self.now_ms,
+            random_bytes=self.random,
+        )
         self.lookup = Lookup(
             gate=self.gate,
+            keys=self.keys,
             allow_none=allow_none,
             max_addresses=max_addresses,
             pepper_grace_ms=3600_000,
@@ -234,6 +350,7 @@ class House:
             PublicHandlers(
                 accounts=AccountHandlers(self.accounts),
                 associations=AssociationHandlers(self.associations),
+                invites=InviteHandlers(self.invites),
                 keys=KeyHandlers(self.public_keys),
                 lookup=LookupHandlers(self.lookup),
                 status=StatusHandlers(),
@@ -243,17 +360,24 @@ class House:
                     self.validation,
                     self.pages,
                     confirm=confirm,
-                    confirm_action=BASE_URL + PUBLIC_PREFIX + CONFIRM_EMAIL,
+                    confirm_action=BASE_URL + IDENTITY_PREFIX + CONFIRM_EMAIL,
                 ),
-            )
+            ),
+            v1_endpoints,
+        )
+        self.admission = PublicAdmission(
+            gate=self.gate,
+            sources=Sources(networks(proxies), networks(trusted)),
+            budget=SourceBudget(db=self.db, budgets=budgets, now_ms=self.now_ms),
+            proofs=self.proofs,
+            token_in_query=token_in_query,
         )
         self.dispatcher = Dispatcher(
             routes=self.routes,
-            prefix=PUBLIC_PREFIX,
-            gate=self.gate,
+            prefix=IDENTITY_PREFIX,
+            admission=self.admission,
             pages=self.pages,
             limits=limits,
-            token_in_query=token_in_query,
             clock=self.clock,
             new_request_id=lambda: f"r{self.random.count}",
             log=self.requests,
@@ -278,7 +402,8 @@ class House:
 
     async def token(self, user_id: str = "@alice:hs.example.org") -> str:
         self.verifier.tokens[f"openid for {user_id}"] = user_id
-        return await self.accounts.register(user_id.partition(":")[2], f"openid for {user_id}")
+        server_name = user_id.partition(":")[2]
+        return await self.accounts.register(NOBODY, server_name, f"openid for {user_id}")
 
     async def prove(
         self, caller: Caller, address: str = "alice@example.org", client_secret: str = "s3cret"

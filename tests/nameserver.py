@@ -86,12 +86,16 @@ class NameServer(DatagramProtocol):
     def start(self) -> None:
         factory = Factory.forProtocol(lambda: _Stream(self))
         factory.noisy = False
-        while self._tcp is None:
-            self._udp = reactor.listenUDP(0, self, interface="127.0.0.1")
+        taken = []
+        while self._udp is None:
+            self._tcp = reactor.listenTCP(0, factory, interface="127.0.0.1")
             try:
-                self._tcp = reactor.listenTCP(self.address[1], factory, interface="127.0.0.1")
+                self._udp = reactor.listenUDP(self._tcp.getHost().port, self, interface="127.0.0.1")
             except CannotListenError:
-                self._udp.stopListening()
+                # Somebody has that port for datagrams; kept until there is another, which is then not the same.
+                taken.append(self._tcp)
+        for port in taken:
+            port.stopListening()
 
     async def stop(self) -> None:
         await self._udp.stopListening()

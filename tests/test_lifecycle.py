@@ -1,5 +1,7 @@
 """Starting and stopping, with real sockets."""
 
+import os
+
 import pytest
 import pytest_twisted
 from twisted.application.service import MultiService, Service
@@ -7,12 +9,14 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError, ConnectError
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from web.wire import Client, request
 
 from sydentish.lifecycle import Listener, Ordered, why_not_starting
 from sydentish.web import models
+from sydentish.web.admission import OpenAdmission
 from sydentish.web.dispatch import Dispatcher, RequestLimits
 from sydentish.web.http import ConnectionLimits, HttpFactory
 from sydentish.web.reply import json_reply
@@ -79,10 +83,9 @@ async def make_listener(handlers, clock):
                 Route("GET", "slow", handlers.slow, models.Nothing, Auth.NONE),
             ],
             prefix="/",
-            gate=None,
+            admission=OpenAdmission(),
             pages=None,
             limits=RequestLimits(1000, 1000, None),
-            token_in_query=False,
             clock=clock,
             new_request_id=lambda: "1",
             log=Quiet(),
@@ -266,11 +269,34 @@ async def test_a_service_that_does_not_stop_well_keeps_no_other_from_it(warnings
 
 def test_of_a_file_its_name_is_told_and_why_it_cannot_be_used(tmp_path):
     with pytest.raises(OSError, match="No such") as caught:
-        (tmp_path / "none" / "socket.lock").symlink_to("1")
-    assert why_not_starting(caught.value) == f"{tmp_path}/none/socket.lock: No such file or directory"
+        (tmp_path / "none" / "file").symlink_to("1")
+    assert why_not_starting(caught.value) == f"{tmp_path}/none/file: No such file or directory"
     with pytest.raises(OSError, match="No such") as caught:
         (tmp_path / "none").stat()
     assert why_not_starting(caught.value) == f"{tmp_path}/none: No such file or directory"
+
+
+def why_no_socket(path):
+    """What is told by way of its lock, which comes first, and without a lock."""
+    with pytest.raises(OSError, match="directory") as caught:
+        reactor.listenUNIX(str(path), Factory(), wantPID=True)
+    without_lock = OSError(caught.value.errno, caught.value.strerror)
+    return {
+        why_not_starting(caught.value),
+        why_not_starting(CannotListenError(None, str(path), without_lock)),
+        why_not_starting(CannotListenError(None, os.fsencode(path), without_lock)),
+    }
+
+
+def test_of_a_unix_socket_the_directory_that_is_missing_is_told(tmp_path):
+    path = tmp_path / "none" / "http.sock"
+    assert why_no_socket(path) == {f"cannot listen on {path}: there is no directory {path.parent}"}
+
+
+def test_of_a_unix_socket_another_reason_is_told_as_it_is(tmp_path):
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "http.sock"
+    assert why_no_socket(path) == {f"cannot listen on {path}: Not a directory"}
 
 
 def test_other_reasons_are_told_as_they_are():

@@ -42,6 +42,27 @@ def test_requests_are_counted_by_route_and_status(metrics):
     assert found["sydentish_http_requests_total", *labels, ("status", "404")] == 1
 
 
+def test_messages_are_counted_by_how_their_hand_over_ended(metrics):
+    for outcome in ("sent", "failed", "sent"):
+        metrics.mails.labels(outcome).inc()
+        metrics.sms.labels("twilio", outcome).inc()
+    metrics.sms.labels("log", "sent").inc()
+    found = samples(metrics)
+
+    assert found["sydentish_mails_total", ("outcome", "sent")] == 2
+    assert found["sydentish_sms_total", ("gateway", "twilio"), ("outcome", "sent")] == 2
+    assert found["sydentish_sms_total", ("gateway", "log"), ("outcome", "sent")] == 1
+
+
+def test_what_the_policy_finds_is_counted_by_what_became_of_it(metrics):
+    for outcome in ("refused", "counted", "counted"):
+        metrics.invite_policy.labels("word", outcome).inc()
+    found = samples(metrics)
+
+    assert found["sydentish_invite_policy_total", ("outcome", "refused"), ("reason", "word")] == 1
+    assert found["sydentish_invite_policy_total", ("outcome", "counted"), ("reason", "word")] == 2
+
+
 def test_the_time_of_requests_is_a_histogram(metrics):
     for seconds in (0.002, 0.2, 100):
         metrics.request_seconds.labels("v2").observe(seconds)
@@ -78,6 +99,14 @@ def test_what_was_delivered_is_gone_from_the_figures(metrics):
 
     assert outbox(metrics, "rows", "onbind", "pending") == 0
     assert outbox(metrics, "oldest_seconds", "onbind", "pending") == 0
+
+
+def test_each_kind_has_figures_of_its_own(metrics):
+    metrics.set_outbox(["onbind", "invite"], [("invite", "pending", 2, 998_000)], 1_000_000)
+
+    assert outbox(metrics, "rows", "invite", "pending") == 2
+    assert outbox(metrics, "oldest_seconds", "invite", "pending") == 2
+    assert outbox(metrics, "rows", "invite", "dead") == outbox(metrics, "rows", "onbind", "pending") == 0
 
 
 def test_kinds_that_are_not_known_make_no_label(metrics):

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from log_tools import logged, logged_failure
 from twisted.logger import Logger
 
+from sydentish.domain.invite_links import sign_url
+from sydentish.domain.threepids import MSISDN, PhoneNumber, Threepid
 from sydentish.logs import LogFile, RedactingObserver, redact
 
 locals_ = st.text(string.ascii_letters + string.digits + "!#$%*+-?^_`|~.äßж", min_size=1, max_size=64)
@@ -101,6 +103,40 @@ def test_no_bearer_token_survives(token, shape):
 @pytest.mark.parametrize("number", ["+441632960000", "+49 30 123456", "+1-202-555-0143", "+44.1632.960"])
 def test_no_telephone_number_survives(number):
     assert number not in redact(f"to {number}, now")
+    assert number[1:] not in redact(f"https://sms.example.org/send?to={quote(number, safe='')}&text=x")
+
+
+@given(st.from_regex("[1-9][0-9]{6,14}", fullmatch=True))
+def test_no_named_digits_of_a_telephone_number_survive(digits):
+    for text in (
+        repr(Threepid(MSISDN, digits)),
+        repr(PhoneNumber(digits, f"+{digits}", "GB")),
+        json.dumps({"phone_number": digits}),
+        json.dumps(json.dumps({"msisdn": digits})),
+        f"/lookup?medium=msisdn&address={digits}",
+        f"destination: {digits}",
+    ):
+        assert digits not in redact(text)
+
+
+@given(secrets, st.sampled_from(["Basic {}", "basic {}", "X-Matrix {}"]))
+def test_no_credentials_of_a_header_survive(secret, shape):
+    header = f"Authorization: {shape.format(secret)}"
+
+    assert secret not in redact(header)
+    assert secret not in logged_failure(ValueError(repr({b"Authorization": [shape.format(secret).encode()]})))
+
+
+@given(secrets, secrets)
+def test_the_link_of_an_invitation_accepts_nothing_once_it_is_in_the_log(token, private_key):
+    signing = sign_url("https://id.example.org", token, private_key)
+    for text in (
+        signing,
+        quote(signing, safe=""),
+        f"https://app.example.org/#/room/x?signurl={quote(signing)}",
+    ):
+        assert private_key not in redact(text)
+        assert token not in redact(text)
 
 
 def test_the_fields_of_chained_exceptions_are_redacted_too():
@@ -140,6 +176,8 @@ def test_user_ids_survive(user_id, around):
         "  File '/usr/lib/python3/dist-packages/x.py', line 17, in <module>",
         "12.5 ms, 2026-01-01T00:00:00+00:00",
         "considered tokens inside consideration",
+        "address=192.168.100.200 port=8448",
+        "the address of 1234567 bytes, destination=hs.example.org",
     ],
 )
 def test_normal_text_survives(text):

@@ -1,11 +1,12 @@
 """Accounts: registering with an OpenID token, logging out, and the gate that every other deed goes through."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Concatenate, TypeVar
 
 from twisted.logger import Logger
 
+from sydentish.actions.budgets import Slots
 from sydentish.actions.ports import OpenIdVerifier, SignsOfLife
 from sydentish.domain.accounts import (
     ACCESS_TOKEN_BYTES,
@@ -17,12 +18,17 @@ from sydentish.domain.accounts import (
 )
 from sydentish.domain.errors import Busy, LogoutUnknownToken, TermsNotSigned, UnknownToken
 from sydentish.domain.ids import canonical_server_name
+from sydentish.domain.ratelimit import Budgets, Charge
 from sydentish.domain.terms import Terms
 from sydentish.store import accounts as account_rows
+from sydentish.store import budgets as budget_rows
 from sydentish.store import terms as terms_rows
 from sydentish.store.database import Database, P, Tx
 
 T = TypeVar("T")
+
+# Whoever names homeservers that never answer must not hold up the others.
+_MAX_FROM_ONE_SOURCE = 20
 
 _log = Logger()
 
@@ -32,12 +38,18 @@ class Caller:
     """Who asks, as far as the request tells: nothing is known to be true before the gate has looked.
 
     Attributes:
-        token: the access token as it was sent.
+        token: the access token as it was sent; None where none is asked for.
         needs_terms: whether the deed is only for accounts that have accepted all terms.
+        source: where a request without an access token comes from, for budgets; empty where that is not counted.
     """
 
-    token: str = field(repr=False)
+    token: str | None = field(repr=False)
     needs_terms: bool = True
+    source: str = ""
+
+
+NOBODY = Caller(None)
+"""Whoever asks where no access token is asked for, and nothing is counted."""
 
 
 class Gate:
@@ -63,9 +75,22 @@ class Gate:
         now_ms = self._now_ms()
 
         def admit_and_act(tx: Tx) -> T:
-            account = self._admit(tx, caller)
-            if now_ms - account.last_used_ts > TOUCH_AFTER_MS:
-                account_rows.touch_token(tx, hash_secret(caller.token), now_ms)
+            return fn(tx, self._admit_to_write(tx, caller, now_ms), *args, **kwargs)
+
+        return await self._db.write(admit_and_act)
+
+    async def write_for_anybody(
+        self,
+        caller: Caller,
+        fn: Callable[Concatenate[Tx, Account | None, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """As `write`; whoever comes without an access token where none is asked for has no account."""
+        now_ms = self._now_ms()
+
+        def admit_and_act(tx: Tx) -> T:
+            account = None if caller.token is None else self._admit_to_write(tx, caller, now_ms)
             return fn(tx, account, *args, **kwargs)
 
         return await self._db.write(admit_and_act)
@@ -89,18 +114,36 @@ class Gate:
             await self._touch(caller, now_ms)
         return result
 
+    async def read_for_anybody(
+        self,
+        caller: Caller,
+        fn: Callable[Concatenate[Tx, Account | None, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """As `read`; whoever comes without an access token where none is asked for has no account."""
+        if caller.token is None:
+            return await self._db.read(lambda tx: fn(tx, None, *args, **kwargs))
+        return await self.read(caller, fn, *args, **kwargs)
+
     async def check(self, caller: Caller) -> Account:
         """Only looks at the caller."""
         return await self.read(caller, lambda _tx, account: account)
 
     async def _touch(self, caller: Caller, now_ms: int) -> None:
         try:
-            await self._db.write(account_rows.touch_token, hash_secret(caller.token), now_ms)
+            await self._db.write(account_rows.touch_token, _hash_of(caller), now_ms)
         except Busy:
             _log.info("the use of an access token was not noted; it is noted next time")
 
+    def _admit_to_write(self, tx: Tx, caller: Caller, now_ms: int) -> Account:
+        account = self._admit(tx, caller)
+        if now_ms - account.last_used_ts > TOUCH_AFTER_MS:
+            account_rows.touch_token(tx, _hash_of(caller), now_ms)
+        return account
+
     def _admit(self, tx: Tx, caller: Caller) -> Account:
-        account = account_rows.account_of(tx, hash_secret(caller.token))
+        account = account_rows.account_of(tx, _hash_of(caller))
         if account is None:
             raise UnknownToken("Unrecognised access token")
         if (
@@ -110,6 +153,11 @@ class Gate:
         ):
             raise TermsNotSigned("Please accept our current terms of service before continuing")
         return account
+
+
+def _hash_of(caller: Caller) -> str:
+    # Nobody has the empty token.
+    return hash_secret(caller.token or "")
 
 
 class Accounts:
@@ -122,6 +170,7 @@ class Accounts:
         gate: Gate,
         verifier: OpenIdVerifier,
         policy: HomeserverPolicy,
+        budgets: Budgets,
         signs_of_life: SignsOfLife,
         max_registering: int | None,
         now_ms: Callable[[], int],
@@ -131,34 +180,35 @@ class Accounts:
         self._gate = gate
         self._verifier = verifier
         self._policy = policy
+        self._budgets = budgets
         self._signs_of_life = signs_of_life
-        self._max_registering = max_registering
-        self._registering = 0
+        self._registering = Slots(max_registering, _MAX_FROM_ONE_SOURCE)
         self._now_ms = now_ms
         self._random_bytes = random_bytes
 
-    async def register(self, server_name: str, openid_token: str) -> str:
+    async def register(self, caller: Caller, server_name: str, openid_token: str) -> str:
         """Exchanges an OpenID token for an access token of ours; makes the account if there is none.
 
         Args:
+            caller: where the request comes from.
             server_name: the homeserver that the OpenID token comes from.
             openid_token: the token that its user gave the client.
 
         Raises:
             Forbidden: users of that homeserver may not register here.
             OpenIdRefused, HomeserverError, HomeserverTimeout: see `OpenIdVerifier`.
+            LimitExceeded: so many registrations from there, or of one homeserver, are not made.
             Busy: too many others wait for their homeservers: nobody needs an account to make us ask one.
         """
         self._policy.check(server_name)
-        if self._max_registering is not None and self._registering >= self._max_registering:
-            raise Busy("Too many registrations are under way: try again soon")
-        self._registering += 1
-        try:
+        charges = self._budgets.registration(caller.source)
+        if charges:
+            await self._db.write(budget_rows.charge, charges, self._now_ms())
+        with self._registering.slot(caller.source):
             user_id = await self._verifier.user_id_of(server_name, openid_token)
-        finally:
-            self._registering -= 1
         token = opaque_token(self._random_bytes(ACCESS_TOKEN_BYTES))
-        await self._db.write(_add_account, user_id, hash_secret(token), self._now_ms())
+        charges = self._budgets.account(user_id)
+        await self._db.write(_add_account, user_id, hash_secret(token), charges, self._now_ms())
         self._signs_of_life.heard_from(canonical_server_name(server_name))
         return token
 
@@ -172,10 +222,11 @@ class Accounts:
         Raises:
             LogoutUnknownToken: there is no such token.
         """
-        if not await self._db.write(account_rows.delete_token, hash_secret(caller.token)):
+        if not await self._db.write(account_rows.delete_token, _hash_of(caller)):
             raise LogoutUnknownToken("Unrecognised access token")
 
 
-def _add_account(tx: Tx, user_id: str, token_hash: str, now_ms: int) -> None:
+def _add_account(tx: Tx, user_id: str, token_hash: str, charges: Sequence[Charge], now_ms: int) -> None:
+    budget_rows.charge(tx, charges, now_ms)
     account_rows.add_account(tx, user_id, now_ms)
     account_rows.add_token(tx, token_hash, user_id, now_ms)

@@ -1,32 +1,26 @@
 """Associations: binding an address to a Matrix user, and unbinding it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from canonicaljson import encode_canonical_json
-
 from sydentish.actions.accounts import Caller, Gate
-from sydentish.actions.outbox import ONBIND
+from sydentish.actions.statements import Statements
 from sydentish.actions.validation import Credentials, validated_session
 from sydentish.domain.accounts import Account
-from sydentish.domain.associations import Association, onbind_body, statement_ts
 from sydentish.domain.errors import (
     Forbidden,
-    InvalidEmail,
     NotYourUser,
     NoValidSession,
+    ProofRefused,
     SessionExpired,
     SessionNotValidated,
     UnbindProofFailed,
 )
 from sydentish.domain.ids import canonical_server_name, server_name_of
 from sydentish.domain.keys import KeyRing
-from sydentish.domain.threepids import EMAIL, Threepid, normalise_email
+from sydentish.domain.threepids import Threepid, normalise
 from sydentish.store import associations as association_rows
-from sydentish.store import lookup as lookup_rows
-from sydentish.store import outbox as outbox_rows
-from sydentish.store.counters import next_number
-from sydentish.store.database import Tx
+from sydentish.store.database import Database, Tx
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +38,29 @@ class Unbind:
     credentials: Credentials | None
 
 
+@dataclass(frozen=True, slots=True)
+class Provision:
+    """What is to be so, by the word of the operator.
+
+    Attributes:
+        threepid: the address, normalised.
+        mxid: the Matrix user.
+        bound: whether it is to be bound to that user, or not to be.
+    """
+
+    threepid: Threepid
+    mxid: str
+    bound: bool
+
+
 class Associations:
-    """What a user does with associations (Identity Service API, "Establishing associations").
+    """What is done with associations (Identity Service API, "Establishing associations").
 
     Args:
-        gate: the way to the database.
-        keys: what statements are signed with, and in whose name.
-        validity_ms: how long a statement is valid, in ms.
+        db: for those who need no access token.
+        gate: for all others.
+        statements: writes down what was done.
+        keys: what answers are signed with.
         session_lifetime_ms: how long a validation session lives after its last change, in ms.
         wake_outbox: tells the outbox that something is due.
         now_ms: the time, in ms.
@@ -59,31 +69,33 @@ class Associations:
     def __init__(
         self,
         *,
+        db: Database,
         gate: Gate,
+        statements: Statements,
         keys: KeyRing,
-        validity_ms: int,
         session_lifetime_ms: int,
         wake_outbox: Callable[[], None],
         now_ms: Callable[[], int],
     ) -> None:
+        self._db = db
         self._gate = gate
+        self._statements = statements
         self._keys = keys
-        self._validity_ms = validity_ms
         self._session_lifetime_ms = session_lifetime_ms
         self._wake_outbox = wake_outbox
         self._now_ms = now_ms
 
     async def bind(self, caller: Caller, credentials: Credentials, mxid: str) -> dict[str, object]:
-        """Binds the address that a session has proved to the caller, and notes that the homeserver must hear of it.
+        """Binds the address that a session has proved, and notes that the homeserver must hear of it.
 
         Returns:
             The signed association.
 
         Raises:
-            NotYourUser: `mxid` is not the caller.
+            NotYourUser: the caller has an account, and `mxid` is another user.
             NoValidSession, SessionExpired, SessionNotValidated: the session has proved no address.
         """
-        signed = await self._gate.write(caller, self._bind, credentials, mxid, self._now_ms())
+        signed = await self._gate.write_for_anybody(caller, self._bind, credentials, mxid, self._now_ms())
         self._wake_outbox()
         return signed
 
@@ -97,69 +109,62 @@ class Associations:
             Forbidden: no session was named, or it is one of another address.
             UnbindProofFailed: the session has proved no address.
         """
-        await self._gate.write(caller, self._unbind, request, self._now_ms())
+        await self._gate.write_for_anybody(caller, self._unbind, request, self._now_ms())
+
+    async def unbind_for_homeserver(self, origin: str, request: Unbind) -> None:
+        """Removes the association of an address with a user of the homeserver that asks for it.
+
+        What is not bound to that user, or can't be an address, is left as it is, which is a success: the homeserver
+        wants to know that nothing is bound any more.
+
+        Args:
+            origin: the homeserver that has signed the request, in its canonical form.
+            request: what is asked for.
+
+        Raises:
+            ProofRefused: the user is one of another homeserver.
+        """
+        try:
+            server_name = canonical_server_name(server_name_of(request.mxid))
+        except ValueError:
+            server_name = None
+        # The whole name is compared: a suffix would let evil-example.org speak for example.org.
+        if server_name != origin:
+            raise ProofRefused("mxid: must be a user of the homeserver that signed the request")
+        threepid = normalise(request.threepid.medium, request.threepid.address)
+        if threepid is not None:
+            await self._db.write(self._statements.unbind, threepid, request.mxid)
+
+    async def provision(self, wanted: Sequence[Provision]) -> None:
+        """Binds and unbinds without any proof, all or nothing."""
+        await self._db.write(self._provision, wanted, self._now_ms())
+        self._wake_outbox()
 
     def _bind(
-        self, tx: Tx, account: Account, credentials: Credentials, mxid: str, now_ms: int
+        self, tx: Tx, account: Account | None, credentials: Credentials, mxid: str, now_ms: int
     ) -> dict[str, object]:
-        if mxid != account.user_id:
+        if account is not None and mxid != account.user_id:
             raise NotYourUser("mxid: must be the user whom the access token belongs to")
         threepid = validated_session(tx, credentials, now_ms, self._session_lifetime_ms).threepid
-        known = association_rows.association(tx, threepid)
-        if known is not None and known.mxid == mxid and outbox_rows.is_pending(tx, _onbind_key(known)):
-            # Saying the same again before it was heard once would only fill the outbox.
-            return self._keys.sign(known.to_json())
-        association = self._statement(tx, threepid, mxid, known, now_ms)
-        association_rows.put(tx, association)
-        lookup_rows.set_mxid(tx, threepid, mxid)
-        outbox_rows.add(
-            tx,
-            kind=ONBIND,
-            destination=canonical_server_name(server_name_of(mxid)),
-            idempotency_key=_onbind_key(association),
-            payload=encode_canonical_json(self._keys.sign(onbind_body(association))).decode(),
-            now_ms=now_ms,
-        )
-        return self._keys.sign(association.to_json())
+        return self._keys.sign(self._statements.bind(tx, threepid, mxid, now_ms).to_json())
 
-    def _statement(
-        self, tx: Tx, threepid: Threepid, mxid: str, known: Association | None, now_ms: int
-    ) -> Association:
-        ts = statement_ts(now_ms, known.ts if known else None)
-        return Association(
-            threepid=threepid,
-            mxid=mxid,
-            ts=ts,
-            not_before=ts,
-            not_after=ts + self._validity_ms,
-            origin_server=self._keys.server_name,
-            origin_id=next_number(tx, "statement"),
-        )
-
-    def _unbind(self, tx: Tx, _account: Account, request: Unbind, now_ms: int) -> None:
+    def _unbind(self, tx: Tx, _account: Account | None, request: Unbind, now_ms: int) -> None:
         if request.credentials is None:
             raise Forbidden("sid, client_secret: both are needed to prove that the address is yours")
         try:
             proved = validated_session(tx, request.credentials, now_ms, self._session_lifetime_ms).threepid
         except (NoValidSession, SessionExpired, SessionNotValidated) as error:
             raise UnbindProofFailed(error) from error
-        if _normalised(request.threepid) != proved:
+        if normalise(request.threepid.medium, request.threepid.address) != proved:
             raise Forbidden("threepid: must be the address that the session has proved")
-        known = association_rows.association(tx, proved)
-        if known is not None and known.mxid == request.mxid:
-            association_rows.delete(tx, proved)
-            lookup_rows.set_mxid(tx, proved, None)
+        self._statements.unbind(tx, proved, request.mxid)
 
-
-def _onbind_key(association: Association) -> str:
-    return f"{ONBIND}:{association.origin_server}:{association.origin_id}"
-
-
-def _normalised(threepid: Threepid) -> Threepid | None:
-    """The address in the form that is stored; None when it can't be one."""
-    if threepid.medium != EMAIL:
-        return None
-    try:
-        return Threepid(EMAIL, normalise_email(threepid.address))
-    except InvalidEmail:
-        return None
+    def _provision(self, tx: Tx, wanted: Sequence[Provision], now_ms: int) -> None:
+        for each in wanted:
+            known = association_rows.association(tx, each.threepid)
+            if each.bound and known is not None and known.mxid == each.mxid:
+                continue  # a script that says it every night must not tell the homeserver every night
+            if each.bound:
+                self._statements.bind(tx, each.threepid, each.mxid, now_ms)
+            else:
+                self._statements.unbind(tx, each.threepid, each.mxid)

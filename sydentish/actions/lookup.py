@@ -7,9 +7,13 @@ import orjson
 from sydentish.actions.accounts import Caller, Gate
 from sydentish.actions.ports import SignsOfLife
 from sydentish.domain.accounts import Account
+from sydentish.domain.associations import Association
 from sydentish.domain.errors import Busy, InvalidParam
 from sydentish.domain.ids import canonical_server_name, server_name_of
+from sydentish.domain.keys import KeyRing
 from sydentish.domain.lookup import NONE, Peppers, algorithms, check_algorithm, plain_address
+from sydentish.domain.threepids import Threepid, normalise
+from sydentish.store import associations as association_rows
 from sydentish.store import lookup as lookup_rows
 from sydentish.store.database import Tx
 
@@ -19,6 +23,7 @@ class Lookup:
 
     Args:
         gate: the way to the database.
+        keys: what associations are signed with, where they are given out whole.
         allow_none: whether addresses may be asked for in the clear.
         max_addresses: how many may be asked for at a time; None for any number.
         pepper_grace_ms: how long a pepper is accepted after its replacement, in ms.
@@ -30,6 +35,7 @@ class Lookup:
         self,
         *,
         gate: Gate,
+        keys: KeyRing,
         allow_none: bool,
         max_addresses: int | None,
         pepper_grace_ms: int,
@@ -37,6 +43,7 @@ class Lookup:
         now_ms: Callable[[], int],
     ) -> None:
         self._gate = gate
+        self._keys = keys
         self._allow_none = allow_none
         self._max_addresses = max_addresses
         self._pepper_grace_ms = pepper_grace_ms
@@ -71,23 +78,53 @@ class Lookup:
         self._signs_of_life.heard_from(canonical_server_name(server_name_of(user_id)))
         return mappings
 
+    async def association(self, caller: Caller, threepid: Threepid) -> dict[str, object]:
+        """The signed association of an address, or an empty object (v1, `GET /lookup`).
+
+        Args:
+            caller: who asks.
+            threepid: the address, as it was typed; the answer has it in the form that is stored.
+        """
+        found = await self._gate.read_for_anybody(caller, lambda tx, _account: _association(tx, threepid))
+        return {} if found is None else self._keys.sign(found.to_json())
+
+    async def associations(self, caller: Caller, threepids: Sequence[Threepid]) -> list[tuple[str, str, str]]:
+        """Medium, address as it was asked for, and user of those addresses that are bound (v1, `POST /bulk_lookup`).
+
+        Raises:
+            InvalidParam: there are too many addresses.
+        """
+        self._check_number("threepids", threepids)
+        found = await self._gate.read_for_anybody(
+            caller, lambda tx, _account: [(asked, _association(tx, asked)) for asked in threepids]
+        )
+        return [(asked.medium, asked.address, known.mxid) for asked, known in found if known is not None]
+
     def _lookup(
         self, tx: Tx, account: Account, algorithm: str, pepper: str, addresses: Sequence[str]
     ) -> tuple[str, str]:
         check_algorithm(algorithm, allow_none=self._allow_none)
-        if self._max_addresses is not None and len(addresses) > self._max_addresses:
-            raise InvalidParam("addresses", f"must be at most {self._max_addresses}")
+        self._check_number("addresses", addresses)
         found = self._peppers(tx).find(algorithm, pepper, self._now_ms())
         addresses = _askable(addresses)
         if algorithm == NONE:
             return account.user_id, lookup_rows.find_plain(tx, _plain_entries(addresses))
         return account.user_id, lookup_rows.find_hashes(tx, found.pepper_id, orjson.dumps(addresses).decode())
 
+    def _check_number(self, name: str, asked: Sequence[object]) -> None:
+        if self._max_addresses is not None and len(asked) > self._max_addresses:
+            raise InvalidParam(name, f"must be at most {self._max_addresses}")
+
     def _peppers(self, tx: Tx) -> Peppers:
         peppers = lookup_rows.peppers(tx, self._pepper_grace_ms)
         if peppers is None:
             raise Busy("The server is still starting")
         return peppers
+
+
+def _association(tx: Tx, asked: Threepid) -> Association | None:
+    threepid = normalise(asked.medium, asked.address)
+    return None if threepid is None else association_rows.association(tx, threepid)
 
 
 def _askable(addresses: Sequence[str]) -> list[str]:

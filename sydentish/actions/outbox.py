@@ -16,7 +16,10 @@ from sydentish.store.outbox import Lease
 ONBIND = "onbind"
 """The kind of rows that tell a homeserver of a bind; their destination is its server name."""
 
-KINDS = (ONBIND,)
+INVITE = "invite"
+"""The kind of rows that are invitation mails; their destination is one of a few lanes to the relay."""
+
+KINDS = (ONBIND, INVITE)
 """Every kind of row there is."""
 
 _POLL_MS = 5000
@@ -44,6 +47,7 @@ class OutboxWorker(Service):
         max_in_flight: how many destinations at a time.
         lease_ms: how long a row belongs to this process, in ms; longer than a delivery takes.
         retry_for_ms: rows older than this are given up, in ms.
+        keeps_payload: whether a row that was given up keeps what it says, so that an operator can try it again.
         now_ms: the time, in ms.
         jitter: a random number between -1 and 1.
         on_result: hears of each try: `delivered`, `retry` or `dead`.
@@ -59,6 +63,7 @@ class OutboxWorker(Service):
         max_in_flight: int,
         lease_ms: int,
         retry_for_ms: int,
+        keeps_payload: bool,
         now_ms: Callable[[], int],
         jitter: Callable[[], float],
         on_result: Callable[[str], None],
@@ -70,6 +75,7 @@ class OutboxWorker(Service):
         self._max_in_flight = max_in_flight
         self._lease_ms = lease_ms
         self._retry_for_ms = retry_for_ms
+        self._keeps_payload = keeps_payload
         self._now_ms = now_ms
         self._jitter = jitter
         self._on_result = on_result
@@ -222,12 +228,19 @@ class OutboxWorker(Service):
         )
         if isinstance(decided, Dead):
             await self._db.write(
-                outbox_rows.bury, self._kind, lease, result.reason, answered=result.permanent
+                outbox_rows.bury,
+                self._kind,
+                lease,
+                result.reason,
+                answered=result.permanent,
+                keeps_payload=self._keeps_payload,
             )
             return "dead"
-        self._failing.setdefault(lease.delivery.destination, 0)
+        jitter = None if result.destination_is_well else self._jitter()
+        if jitter is not None:
+            self._failing.setdefault(lease.delivery.destination, 0)
         await self._db.write(
-            outbox_rows.retry, self._kind, lease, decided.due_ts, result.reason, now_ms, self._jitter()
+            outbox_rows.retry, self._kind, lease, decided.due_ts, result.reason, now_ms, jitter
         )
         return "retry"
 

@@ -4,6 +4,7 @@ import resource
 from contextlib import suppress
 
 from sydentish.config import Config
+from sydentish.parts.answering import OPERATORS_CONNECTIONS
 
 # The database, the log, the listeners, name look-ups and what else comes and goes.
 _OURS = 64
@@ -21,7 +22,7 @@ def raise_limit() -> int | None:
 
 
 def bounded_connections(config: Config, limit: int | None) -> tuple[int | None, str | None]:
-    """How many connections each listener may hold, so that the rest of the server can still open what it needs.
+    """How many connections each public listener may hold, so that the rest of the server can still open what it needs.
 
     Args:
         config: what the operator has chosen.
@@ -31,7 +32,7 @@ def bounded_connections(config: Config, limit: int | None) -> tuple[int | None, 
         The number, None for any number; and a warning if it is not the one that was chosen.
     """
     wanted = config.http.max_connections
-    listeners = len(config.http.listeners) + len(config.http.metrics_listeners)
+    listeners = len(config.http.listeners)
     if limit is None:
         return wanted, None
     reserved = _reserved(config)
@@ -43,12 +44,16 @@ def bounded_connections(config: Config, limit: int | None) -> tuple[int | None, 
     remedy = "" if wanted is None else f" LimitNOFILE={wanted * listeners + reserved} for the service, or set"
     return bound, (
         f"the limit of {limit} open files does not allow for {chosen} connections ([http] max_connections) on each "
-        f"of {listeners} listeners and {reserved} files beside them: each listener holds {bound} connections at "
+        f"public listener ({listeners}) and {reserved} files beside them: each holds {bound} connections at "
         f"most. Set{remedy} max_connections to {bound} or less"
     )
 
 
 def _reserved(config: Config) -> int:
-    registering = config.homeservers.max_registering or _REGISTERING
-    calls = registering + config.onbind.max_in_flight + config.email.max_connections
+    # As many again may be asked for their keys.
+    asked = 2 * (config.homeservers.max_registering or _REGISTERING)
+    operators = OPERATORS_CONNECTIONS * (
+        len(config.http.metrics_listeners) + len(config.http.internal_listeners)
+    )
+    calls = operators + asked + config.onbind.max_in_flight + config.email.max_connections
     return max(_LEAST_RESERVED, _OURS + calls)

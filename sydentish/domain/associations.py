@@ -47,6 +47,12 @@ def statement_ts(now_ms: int, newest_known_ts: int | None) -> int:
     return now_ms if newest_known_ts is None else max(now_ms, newest_known_ts + 1)
 
 
-def onbind_body(association: Association) -> dict[str, object]:
-    """What a homeserver is told about a bind, before signing (Server-Server API, `3pid/onbind`)."""
-    return {**association.to_json(), "invites": []}
+def onbind_body(association: Association, invite: dict[str, object] | None = None) -> dict[str, object]:
+    """What a homeserver is told about a bind, before signing (Server-Server API, `3pid/onbind`).
+
+    Args:
+        association: what was bound.
+        invite: one invitation that has waited for it. Never several: a homeserver that refuses one of them would
+            refuse the others with it.
+    """
+    return {**association.to_json(), "invites": [] if invite is None else [invite]}

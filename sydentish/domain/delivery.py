@@ -47,10 +47,12 @@ class NotDelivered:
     Attributes:
         reason: for the operator, without addresses or secrets.
         permanent: trying again cannot help.
+        destination_is_well: it took no exception but to this one thing, and may be given the next at once.
     """
 
     reason: str
     permanent: bool
+    destination_is_well: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ def parse_phone_number(country: str, number: str) -> PhoneNumber:
     """
     region = country.upper() if country.isascii() else ""
     if not _REGION.fullmatch(region) or region not in phonenumbers.SUPPORTED_REGIONS:
-        raise InvalidAddress("country: must be a two-letter country code such as GB")
+        raise InvalidAddress("country: must be a two-letter country code of ISO 3166-1, such as GB")
     if len(number) > _MAX_NUMBER_TEXT:
         raise InvalidAddress(_NO_NUMBER)
     try:

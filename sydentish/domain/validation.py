@@ -11,6 +11,7 @@ from urllib.parse import urlencode, urlsplit
 from sydentish.domain.accounts import hash_secret, same_hash
 from sydentish.domain.errors import (
     InvalidParam,
+    LimitExceeded,
     NoValidSession,
     SessionExpired,
     SessionNotValidated,
@@ -27,9 +28,22 @@ TOKEN_BYTES = 24
 MAIL_TOKENS_KEPT = 5
 """So many mails of a session are valid at a time: people open an older one, too."""
 
+CODES_KEPT = 1
+"""Of the codes of a session only the newest is valid: more would be easier to guess."""
+
+CODE_BYTES = 16
+"""Random bytes that a code is made from: so many that no code is likelier than another."""
+
+MAX_WRONG_GUESSES = 10
+"""After so many wrong guesses a code is worth nothing, so that six digits are enough."""
+
+_CODES = 10**6
+
 NEVER_SENT = -1
 """The attempt number of a session before its first message: a client may begin with 0."""
 
+# The code will not get better by waiting; a new one can be asked for at once.
+_GUESS_AGAIN_MS = 60_000
 _MAX_SEND_ATTEMPT = 2**53
 _MAX_NEXT_LINK = 2048
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -101,24 +115,54 @@ class SentToken:
         number: which one of the session.
         token_hash: its hash.
         used: it has proved the address already, and proves nothing new when it comes again.
+        wrong_guesses: how often something else was tried since it was made.
     """
 
     number: int
     token_hash: str
     used: bool
+    wrong_guesses: int = 0
 
 
-def check_token(token: str, sent: Collection[SentToken]) -> SentToken:
-    """Which of the tokens that were sent for the session this is; every comparison takes the same time.
+def check_token(token_hash: str, sent: Collection[SentToken]) -> SentToken:
+    """Which of the tokens that were sent for the session has this hash; every comparison takes the same time.
 
     Raises:
         TokenIncorrect: none of them.
     """
-    given = hash_secret(token)
-    matches = [each for each in sent if same_hash(each.token_hash, given)]
+    matches = [each for each in sent if same_hash(each.token_hash, token_hash)]
     if not matches:
         raise TokenIncorrect("The token is incorrect")
     return matches[0]
+
+
+def numeric_code(random_bytes: bytes) -> str:
+    """Six digits that a person can type."""
+    return f"{int.from_bytes(random_bytes) % _CODES:06}"
+
+
+def hash_code(code: str, client_secret: str) -> str:
+    """The form in which a code is stored.
+
+    A code alone has so few values that any hash of it could be turned back; the client secret, of which only a hash
+    is stored, keeps it hidden.
+    """
+    return hash_secret(f"{client_secret}:{code}")
+
+
+def guessable(sent: Collection[SentToken]) -> list[SentToken]:
+    """Those of the codes that may still be tried.
+
+    While a new code is on its way there are several; what is tried then is a guess at each of them, so that none gets
+    more than its ten.
+
+    Raises:
+        LimitExceeded: too many guesses at all of them were wrong; a new code must be sent first.
+    """
+    left = [each for each in sent if each.wrong_guesses < MAX_WRONG_GUESSES]
+    if sent and not left:
+        raise LimitExceeded("Too many wrong codes: request a new one", _GUESS_AGAIN_MS, "guesses_per_code")
+    return left
 
 
 def must_send(session: Session, send_attempt: int) -> bool:

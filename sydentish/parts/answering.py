@@ -1,50 +1,65 @@
 """What answers requests."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 
 from sydentish.actions.accounts import Gate
-from sydentish.actions.outbox import KINDS
-from sydentish.actions.validation import Validation
+from sydentish.actions.budgets import SourceBudget
+from sydentish.actions.ports import HomeserverProofs
 from sydentish.config import Config
+from sydentish.domain.ratelimit import Budgets
 from sydentish.lifecycle import Listener, ListenerProblem
+from sydentish.logs import LogFile, RequestRecorder
 from sydentish.metrics import Metrics
+from sydentish.parts.deeds import Deeds
+from sydentish.parts.handlers import internal_handlers, metrics_handlers, public_handlers
+from sydentish.parts.people import make_pages
 from sydentish.parts.world import World
-from sydentish.store import outbox as outbox_rows
+from sydentish.senders.render import Templates
 from sydentish.store.database import Database
+from sydentish.web.admission import Admission, InternalAdmission, OpenAdmission, PublicAdmission
 from sydentish.web.dispatch import Dispatcher, RequestLimits, RequestLog
-from sydentish.web.handlers.validation import ValidationPages
 from sydentish.web.http import ConnectionLimits, HttpFactory
 from sydentish.web.pages import Pages
 from sydentish.web.route import Route
 from sydentish.web.routes import (
-    CONFIRM_EMAIL,
-    PUBLIC_PREFIX,
+    IDENTITY_PREFIX,
+    internal_routes,
+    metrics_routes,
+    public_routes,
 )
+from sydentish.web.sources import Sources
 
 _DRAIN_SHARE = 0.75
+OPERATORS_CONNECTIONS = 50
+"""How many connections a listener holds that is for the operator's own programs."""
 
 
-def validation_pages(config: Config, validation: Validation, pages: Pages) -> ValidationPages:
-    """Where the link of a validation mail leads."""
-    return ValidationPages(
-        validation,
-        pages,
-        confirm=config.validation.confirm_links,
-        confirm_action=f"{config.general.public_base_url}{PUBLIC_PREFIX}{CONFIRM_EMAIL}",
+def request_recorder(config: Config, log: LogFile, metrics: Metrics) -> RequestRecorder:
+    """What hears of every answer."""
+    return RequestRecorder(log, metrics, lines=config.log.level in ("debug", "info"))
+
+
+def public_admission(
+    config: Config,
+    world: World,
+    *,
+    budgets: Budgets,
+    db: Database,
+    gate: Gate,
+    proofs: HomeserverProofs,
+) -> PublicAdmission:
+    """What the public listener asks of callers."""
+    options = config.http
+    return PublicAdmission(
+        gate=gate,
+        sources=Sources(options.trusted_proxies, options.v1_trusted_networks),
+        budget=SourceBudget(db=db, budgets=budgets, now_ms=world.now_ms),
+        proofs=proofs,
+        token_in_query=options.access_token_in_query,
     )
-
-
-def metrics_renderer(world: World, db: Database, metrics: Metrics) -> Callable[[], Awaitable[bytes]]:
-    """Brings the figures up to date, and writes them."""
-
-    async def render() -> bytes:
-        metrics.set_outbox(KINDS, await db.read(outbox_rows.counts), world.now_ms())
-        return metrics.render()
-
-    return render
 
 
 class Web:
@@ -54,44 +69,74 @@ class Web:
         config: sizes and times.
         world: sockets and time.
         log: hears of every answer.
-        connections: how many connections each listener holds; None for any number.
+        connections: how many connections each public listener holds; None for any number.
     """
 
     def __init__(self, config: Config, world: World, log: RequestLog, connections: int | None) -> None:
+        self._config = config
         self._options = config.http
         self._connections = connections
         self._world = world
         self._log = log
 
-    def listeners(
-        self,
-        where: Sequence[str],
-        routes: Sequence[Route],
-        prefix: str,
-        gate: Gate | None = None,
-        pages: Pages | None = None,
-    ) -> list[Listener]:
-        """A listener for each endpoint string, all with the same routes.
+    def public(self, deeds: Deeds, admission: Admission, templates: Templates) -> list[Listener]:
+        """The listeners of the public API.
 
         Raises:
-            ListenerProblem: an endpoint string cannot be used.
+            ListenerProblem: an endpoint string cannot be used; so do the others.
         """
-        dispatcher = Dispatcher(
+        pages = make_pages(self._config, templates)
+        routes = public_routes(public_handlers(self._config, deeds, pages), self._options.v1_endpoints)
+        dispatcher = self._dispatcher(routes, IDENTITY_PREFIX, admission, self._request_limits(), pages)
+        return self._listeners(self._options.listeners, dispatcher, self._connections)
+
+    def internal(self, deeds: Deeds) -> list[Listener]:
+        """The listeners of the internal API; its bulk call takes the time that it takes."""
+        token = self._options.internal_token
+        admission = InternalAdmission(None if token is None else token.reveal())
+        limits = RequestLimits(
+            body=self._options.body_limit, large_body=self._options.internal_body_limit, answer_seconds=None
+        )
+        dispatcher = self._dispatcher(
+            internal_routes(internal_handlers(deeds)), IDENTITY_PREFIX, admission, limits
+        )
+        return self._listeners(self._options.internal_listeners, dispatcher, OPERATORS_CONNECTIONS)
+
+    def metrics(self, db: Database, metrics: Metrics) -> list[Listener]:
+        """The listeners of the metrics."""
+        limits = self._request_limits()
+        dispatcher = self._dispatcher(
+            metrics_routes(metrics_handlers(self._world, db, metrics)), "/", OpenAdmission(), limits
+        )
+        return self._listeners(self._options.metrics_listeners, dispatcher, OPERATORS_CONNECTIONS)
+
+    def _dispatcher(
+        self,
+        routes: Sequence[Route],
+        prefix: str,
+        admission: Admission,
+        limits: RequestLimits,
+        pages: Pages | None = None,
+    ) -> Dispatcher:
+        return Dispatcher(
             routes=routes,
             prefix=prefix,
-            gate=gate,
+            admission=admission,
             pages=pages,
-            limits=self._request_limits(),
-            token_in_query=self._options.access_token_in_query,
+            limits=limits,
             clock=self._world.reactor,
             new_request_id=lambda: self._world.random_bytes(8).hex(),
             log=self._log,
         )
+
+    def _listeners(
+        self, where: Sequence[str], dispatcher: Dispatcher, connections: int | None
+    ) -> list[Listener]:
         return [
             Listener(
                 description,
                 self._endpoint(description),
-                HttpFactory(dispatcher, self._connection_limits(), self._world.reactor),
+                HttpFactory(dispatcher, self._connection_limits(connections), self._world.reactor),
                 clock=self._world.reactor,
                 # The rest of the time is for the outbox and the queue of the database.
                 drain_seconds=self._options.stop_timeout / 1000 * _DRAIN_SHARE,
@@ -113,12 +158,12 @@ class Web:
             answer_seconds=_seconds(self._options.request_timeout),
         )
 
-    def _connection_limits(self) -> ConnectionLimits:
+    def _connection_limits(self, connections: int | None) -> ConnectionLimits:
         return ConnectionLimits(
             header_bytes=self._options.header_limit,
             receive_seconds=_seconds(self._options.receive_timeout),
             idle_seconds=_seconds(self._options.idle_timeout),
-            connections=self._connections,
+            connections=connections,
         )
 
 

@@ -1,41 +1,38 @@
 """The way to homeservers."""
 
 import random
-import threading
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from urllib.parse import urlsplit
 
-# Twisted's own resolver; only its reactor is public, and that has one pool for everybody.
-from twisted.internet._resolver import GAIResolver
-from twisted.internet.interfaces import IHostnameResolver
-from twisted.names.client import Resolver
-from twisted.python.threadpool import ThreadPool
-
-from sydentish.actions.outbox import ONBIND, OutboxWorker
 from sydentish.config import Config
 from sydentish.federation.addresses import AddressPolicy
 from sydentish.federation.agent import Https
 from sydentish.federation.client import HomeserverClient
 from sydentish.federation.discovery import Discovery
-from sydentish.federation.notifier import OnbindNotifier
+from sydentish.federation.keyring import HomeserverKeys
+from sydentish.federation.names import HostNames
+from sydentish.federation.nameservers import NameServers
+from sydentish.federation.proofs import SignedRequests
 from sydentish.federation.tls import tls_options
 from sydentish.federation.wellknown import WellKnown
-from sydentish.metrics import Metrics
 from sydentish.parts.world import World
-from sydentish.store.database import Database
 
-_LEASE_MARGIN_MS = 5000
+_MAX_FETCHING = 1000
 _CONNECT_SECONDS = 5.0
 _DNS_SECONDS = 5.0
-_DNS_THREADS = 32
+_HOSTS_FILE = Path("/etc/hosts")
 
 
 def make_homeservers(config: Config, world: World) -> HomeserverClient:
     """The way to homeservers: discovery, verified TLS, filtered addresses, limits."""
     options = config.homeservers
+    name_servers = NameServers(reactor=world.reactor, servers=options.dns_servers)
     exchange = Https(
         reactor=world.reactor,
-        resolver=_host_names(world),
+        resolver=HostNames(
+            clock=world.reactor, resolver=name_servers, hosts_file=_HOSTS_FILE, limit=_DNS_SECONDS
+        ),
         policy=AddressPolicy(options.allowed_addresses, options.blocked_addresses),
         tls=tls_options(options.ca_file, verify=options.verify_tls),
         connect_limit=_CONNECT_SECONDS,
@@ -43,11 +40,7 @@ def make_homeservers(config: Config, world: World) -> HomeserverClient:
     )
     discovery = Discovery(
         clock=world.reactor,
-        resolver=Resolver(
-            resolv=None if options.dns_servers else "/etc/resolv.conf",
-            servers=list(options.dns_servers) or None,
-            reactor=world.reactor,
-        ),
+        resolver=name_servers,
         well_known=WellKnown(clock=world.reactor, exchange=exchange, time_limit=options.timeout / 1000),
         random=random.SystemRandom(),
         dns_limit=_DNS_SECONDS,
@@ -61,38 +54,14 @@ def make_homeservers(config: Config, world: World) -> HomeserverClient:
     )
 
 
-def make_outbox(
-    config: Config, world: World, db: Database, homeservers: HomeserverClient, metrics: Metrics
-) -> OutboxWorker:
-    """What tells homeservers of binds."""
-    options = config.onbind
-    return OutboxWorker(
-        db=db,
-        kind=ONBIND,
-        deliverer=OnbindNotifier(client=homeservers, clock=world.reactor, time_limit=options.timeout / 1000),
-        clock=world.reactor,
-        max_in_flight=options.max_in_flight,
-        lease_ms=options.timeout + _LEASE_MARGIN_MS,
-        retry_for_ms=options.retry_for,
+def make_proofs(config: Config, world: World, homeservers: HomeserverClient) -> SignedRequests:
+    """What checks the signatures of homeservers."""
+    general = config.general
+    # Clients call us by the host that they reach us at, and homeservers sign what clients say.
+    public_host = urlsplit(general.public_base_url).netloc
+    keys = HomeserverKeys(
+        client=homeservers,
         now_ms=world.now_ms,
-        jitter=world.jitter,
-        on_result=lambda outcome: metrics.deliveries.labels(ONBIND, outcome).inc(),
+        max_fetching=config.homeservers.max_registering or _MAX_FETCHING,
     )
-
-
-class _DnsThread(threading.Thread):
-    """A thread that the end of the program does not wait for: a look-up cannot be cut short."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Thread's own
-        super().__init__(*args, **kwargs, daemon=True)
-
-
-def _host_names(world: World) -> IHostnameResolver:
-    """Looks the names of homeservers up as the system does, in threads that nobody else waits for.
-
-    A homeserver chooses how long its own name takes; the mail relay's must not wait behind it.
-    """
-    pool = ThreadPool(minthreads=0, maxthreads=_DNS_THREADS, name="homeserver-names")
-    pool.threadFactory = _DnsThread
-    pool.start()
-    return GAIResolver(world.reactor, lambda: pool)
+    return SignedRequests(names=[general.server_name, *general.server_name_aliases, public_host], keys=keys)

@@ -1,4 +1,4 @@
-"""The way to people."""
+"""The way to people, by mail and in a browser."""
 
 from email.utils import parseaddr
 
@@ -10,6 +10,7 @@ from sydentish.senders.email import EmailSender
 from sydentish.senders.relay import Relay, Security, relay_tls
 from sydentish.senders.render import Templates, shipped_templates
 from sydentish.senders.smtp import SmtpClient
+from sydentish.web.pages import Pages
 
 
 def checked_templates(config: Config) -> Templates:
@@ -21,6 +22,11 @@ def checked_templates(config: Config) -> Templates:
     templates = Templates(shipped_templates(), config.general.templates_path, config.general.default_brand)
     templates.check()
     return templates
+
+
+def make_pages(config: Config, templates: Templates) -> Pages:
+    """What people see in a browser."""
+    return Pages(templates, brand=config.general.default_brand, server_name=config.general.server_name)
 
 
 def email_sender(config: Config, world: World, templates: Templates, metrics: Metrics) -> EmailSender:

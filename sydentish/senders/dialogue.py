@@ -27,7 +27,7 @@ from twisted.mail.smtp import (
 from twisted.python.failure import Failure
 
 from sydentish.domain.threepids import Mailbox
-from sydentish.senders.relay import Relay, RelayError, RelayFailed, RelayRefused
+from sydentish.senders.relay import MailUnfit, Relay, RelayError, RelayFailed, RelayRefused
 
 _REPLY = re.compile(rb"[2-5][0-9]{2}(?:[ -].*)?", re.DOTALL)
 # RFC 5321 section 4.5.3.1.5 allows 512 octets a reply line, and nobody needs a hundred of them.
@@ -51,7 +51,7 @@ class Mail:
 
     def __post_init__(self) -> None:
         if _UNFIT_FOR_A_PATH.search(self.sender + self.recipient.envelope):
-            raise RelayFailed("an address of the envelope holds what no address can hold")
+            raise MailUnfit("an address of the envelope holds what no address can hold")
 
     @property
     def needs_smtputf8(self) -> bool:
@@ -158,7 +158,7 @@ class Dialogue(ESMTPClient):
         options = b""
         if self._mail.needs_smtputf8:
             if b"SMTPUTF8" not in self._extensions:
-                self._quit(RelayFailed("the relay does not offer SMTPUTF8, which the address needs"))
+                self._quit(MailUnfit("the relay does not offer SMTPUTF8, which the address needs"))
                 return
             options = b" SMTPUTF8 BODY=8BITMIME"
         self._failresponse = self.smtpTransferFailed

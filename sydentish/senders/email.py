@@ -1,12 +1,13 @@
 """Writes mails and sends them: from variables to a message to the relay."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Literal, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from sydentish.actions.ports import Style
 from sydentish.domain.errors import EmailSendError
 from sydentish.domain.threepids import Mailbox, mailbox, normalise_email
 from sydentish.senders.message import Letter, MessageProblem, write_message
@@ -54,7 +55,7 @@ class EmailSender:
             relay: takes them.
             clock: for the date of a mail, in seconds since the epoch.
             random_bytes: that many, from the system's random source.
-            on_result: is told how each hand-over ended.
+            on_result: is told how each hand-over of a verification ended.
             server_name: our name, as users know it.
             from_address: the address of the From header, and of the envelope.
             from_name: the name in the From header, if any.
@@ -73,31 +74,47 @@ class EmailSender:
         self._sender = _sender(from_address)
         self._from_name = one_line(from_name)
 
-    async def send_verification(self, address: str, link: str) -> None:
+    async def send_verification(self, address: str, link: str, style: Style) -> None:
         """Hands the mail with the validation link over to the relay, and returns once it took it.
 
         Args:
             address: the normalised e-mail address.
             link: the URL that validates the session.
+            style: how the mail is to look.
 
         Raises:
             EmailSendError: when the relay did not take it within the limit, or the mail would not say what it
                 is meant to.
         """
-        variables = {"address": address, "link": link, "server_name": self._server_name}
-        await self._send(address, self._templates.mail("verification", self._brand, variables))
-
-    async def _send(self, address: str, text: MailText) -> None:
-        recipient = mailbox(address)
         try:
-            message = write_message(self._letter(recipient, text))
-            await self._relay.send(self._sender.envelope, recipient, message)
+            await self.send("verification", address, {"address": address, "link": link}, style)
         except (MessageProblem, RelayError) as error:
-            outcome = _outcome(error)
+            outcome = outcome_of(error)
             self._on_result(outcome)
             _log.warn("mail not handed over, {outcome}: {reason}", outcome=outcome, reason=str(error))
             raise EmailSendError("The mail could not be handed over to the mail relay") from None
         self._on_result("sent")
+
+    async def send(self, name: str, address: str, variables: Mapping[str, str], style: Style) -> None:
+        """Hands any mail over to the relay, and returns once it took it; tells nobody else how that ended.
+
+        Args:
+            name: of its templates.
+            address: the normalised e-mail address.
+            variables: what the templates can use, besides `server_name`.
+            style: how the mail is to look; without a brand it is the one that was configured.
+
+        Raises:
+            InvalidEmail: `address` is not an address.
+            TemplateProblem: the templates cannot be rendered.
+            MessageProblem: the mail would not say what it is meant to.
+            RelayError: the relay did not take it.
+        """
+        recipient = mailbox(address)
+        brand = self._brand if style.brand is None else style.brand
+        text = self._templates.mail(name, brand, {**variables, "server_name": self._server_name})
+        message = write_message(self._letter(recipient, text))
+        await self._relay.send(self._sender.envelope, recipient, message)
 
     def _letter(self, recipient: Mailbox, text: MailText) -> Letter:
         return Letter(
@@ -120,7 +137,8 @@ def _sender(address: str) -> Mailbox:
     return mailbox(f"{local}@{domain.casefold()}")
 
 
-def _outcome(error: MessageProblem | RelayError) -> Outcome:
+def outcome_of(error: Exception) -> Outcome:
+    """What becomes of a mail whose hand-over ended with this error."""
     if isinstance(error, RelayTimeout):
         return "timeout"
     return "refused" if isinstance(error, RelayRefused) else "failed"

@@ -39,6 +39,10 @@ class RelayFailed(RelayError):
     """The relay cannot be reached, trusted or understood, or cannot do what the mail needs."""
 
 
+class MailUnfit(RelayFailed):
+    """The relay cannot take this mail, however often it is tried: an address cannot be written to it."""
+
+
 class RelayTimeout(RelayError):
     """The relay did not take the mail within the limit.
 

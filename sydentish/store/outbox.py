@@ -31,8 +31,14 @@ class Lease:
     until_ts: int
 
 
-def add(tx: Tx, *, kind: str, destination: str, idempotency_key: str, payload: str, now_ms: int) -> None:
-    """Writes down what must reach a destination, due at once; a key that is there already changes nothing."""
+def add(
+    tx: Tx, *, kind: str, destination: str, idempotency_key: str, payload: str, now_ms: int
+) -> int | None:
+    """Writes down what must reach a destination, due at once; its number.
+
+    A key that is there already changes nothing, and there is no number then.
+    """
+    outbox_id = next_number(tx, "outbox")
     added = tx.run(
         """
         INSERT INTO outbox
@@ -40,23 +46,45 @@ def add(tx: Tx, *, kind: str, destination: str, idempotency_key: str, payload: s
         VALUES (?, ?, ?, ?, ?, 'pending', ?, ?, 0)
         ON CONFLICT (idempotency_key) DO NOTHING
         """,
-        (next_number(tx, "outbox"), kind, destination, idempotency_key, payload, now_ms, now_ms),
+        (outbox_id, kind, destination, idempotency_key, payload, now_ms, now_ms),
     )
-    if added:
-        tx.run(
-            """
-            INSERT INTO outbox_destinations (kind, destination, lease_until_ts, failures, retry_ts)
-            VALUES (?, ?, 0, 0, 0) ON CONFLICT (kind, destination) DO NOTHING
-            """,
-            (kind, destination),
-        )
-        _reschedule(tx, kind, destination)
+    if not added:
+        return None
+    tx.run(
+        """
+        INSERT INTO outbox_destinations (kind, destination, lease_until_ts, failures, retry_ts)
+        VALUES (?, ?, 0, 0, 0) ON CONFLICT (kind, destination) DO NOTHING
+        """,
+        (kind, destination),
+    )
+    _reschedule(tx, kind, destination)
+    return outbox_id
 
 
-def is_pending(tx: Tx, idempotency_key: str) -> bool:
-    """Whether something with this key still waits to be delivered."""
-    row = tx.row("SELECT 1 FROM outbox WHERE idempotency_key = ? AND state = 'pending'", (idempotency_key,))
-    return row is not None
+def rows_of(tx: Tx, cause: str, state: str = "pending") -> list[int]:
+    """The numbers of the rows that still wait to be delivered for a cause, or are in another state.
+
+    Args:
+        tx: the transaction.
+        cause: the idempotency key of the one row that it has, or what stands before a colon in the keys of several.
+        state: `pending`, or `dead` for those that were given up.
+    """
+    # The semicolon is the character behind the colon.
+    rows = tx.rows(
+        """
+        SELECT outbox_id FROM outbox
+        WHERE (idempotency_key = ? OR (idempotency_key >= ? AND idempotency_key < ?)) AND state = ?
+        """,
+        (cause, f"{cause}:", f"{cause};", state),
+    )
+    return [outbox_id for (outbox_id,) in rows]
+
+
+def withdraw(tx: Tx, outbox_id: int) -> None:
+    """Deletes a row: what it says is no longer so. One that is on its way just now may arrive all the same."""
+    row = tx.row("DELETE FROM outbox WHERE outbox_id = ? RETURNING kind, destination", (outbox_id,))
+    if row is not None:
+        _reschedule(tx, *row)
 
 
 def lease(tx: Tx, kind: str, now_ms: int, lease_ms: int, limit: int, *, failing: bool) -> list[Lease]:
@@ -134,7 +162,7 @@ def delivered(tx: Tx, kind: str, lease: Lease, method: str | None) -> None:
     release(tx, kind, lease)
 
 
-def bury(tx: Tx, kind: str, lease: Lease, reason: str, *, answered: bool) -> None:
+def bury(tx: Tx, kind: str, lease: Lease, reason: str, *, answered: bool, keeps_payload: bool = True) -> None:
     """The row is given up, and stays listed until an operator decides.
 
     Args:
@@ -143,10 +171,15 @@ def bury(tx: Tx, kind: str, lease: Lease, reason: str, *, answered: bool) -> Non
         lease: the row.
         reason: for the operator.
         answered: the destination has refused it, so the destination itself is well.
+        keeps_payload: whether it could be tried again; a payload with secrets is not kept for that.
     """
     tx.run(
-        "UPDATE outbox SET state = 'dead', attempts = attempts + 1, last_error = ? WHERE outbox_id = ?",
-        (reason, lease.delivery.outbox_id),
+        """
+        UPDATE outbox SET state = 'dead', attempts = attempts + 1, last_error = ?,
+            payload = CASE WHEN ? = 1 THEN payload ELSE '' END
+        WHERE outbox_id = ?
+        """,
+        (reason, int(keeps_payload), lease.delivery.outbox_id),
     )
     if answered:
         _clear_failures(tx, kind, lease.delivery.destination)
@@ -154,26 +187,27 @@ def bury(tx: Tx, kind: str, lease: Lease, reason: str, *, answered: bool) -> Non
 
 
 def retry(  # noqa: PLR0917 - a row, a time and a reason
-    tx: Tx, kind: str, lease: Lease, due_ts: int, reason: str, now_ms: int, jitter: float
+    tx: Tx, kind: str, lease: Lease, due_ts: int, reason: str, now_ms: int, jitter: float | None
 ) -> None:
-    """The row is tried again at `due_ts`, and the destination left alone for a while."""
+    """The row is tried again at `due_ts`.
+
+    Args:
+        tx: the transaction.
+        kind: of the row.
+        lease: the row.
+        due_ts: when it is due again, in ms.
+        reason: for the operator.
+        now_ms: the time, in ms.
+        jitter: a random number between -1 and 1 for the back-off of the destination; None if the destination is well.
+    """
     tx.run(
         "UPDATE outbox SET due_ts = ?, attempts = attempts + 1, last_error = ? WHERE outbox_id = ?",
         (due_ts, reason, lease.delivery.outbox_id),
     )
-    key = (kind, lease.delivery.destination)
-    row = tx.row(
-        "SELECT failures, failing_since_ts FROM outbox_destinations WHERE kind = ? AND destination = ?", key
-    )
-    failures, since = row or (0, None)
-    since = now_ms if since is None else since
-    tx.run(
-        """
-        UPDATE outbox_destinations SET failures = ?, failing_since_ts = ?, retry_ts = ?
-        WHERE kind = ? AND destination = ?
-        """,
-        (failures + 1, since, now_ms + backoff_ms(failures + 1, now_ms - since, jitter), *key),
-    )
+    if jitter is None:
+        _clear_failures(tx, kind, lease.delivery.destination)
+    else:
+        _back_off(tx, (kind, lease.delivery.destination), now_ms, jitter)
     release(tx, kind, lease)
 
 
@@ -219,6 +253,22 @@ def counts(tx: Tx) -> list[tuple[str, str, int, int]]:
     """Kind, state, number of rows, and the time of the oldest cause in ms, for all kinds and states there are."""
     rows = tx.rows("SELECT kind, state, count(*), min(created_ts) FROM outbox GROUP BY kind, state")
     return [(kind, state, number, oldest) for kind, state, number, oldest in rows]
+
+
+def _back_off(tx: Tx, key: tuple[str, str], now_ms: int, jitter: float) -> None:
+    """Leaves a destination alone for a while."""
+    row = tx.row(
+        "SELECT failures, failing_since_ts FROM outbox_destinations WHERE kind = ? AND destination = ?", key
+    )
+    failures, since = row or (0, None)
+    since = now_ms if since is None else since
+    tx.run(
+        """
+        UPDATE outbox_destinations SET failures = ?, failing_since_ts = ?, retry_ts = ?
+        WHERE kind = ? AND destination = ?
+        """,
+        (failures + 1, since, now_ms + backoff_ms(failures + 1, now_ms - since, jitter), *key),
+    )
 
 
 def _clear_failures(tx: Tx, kind: str, destination: str) -> None:

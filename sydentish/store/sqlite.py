@@ -213,6 +213,8 @@ def connect(path: Path, busy_timeout_ms: int, *, read_only: bool = False) -> sql
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
+        # What was deleted was secret, or somebody's own: it is overwritten.
+        "secure_delete = ON",
         f"query_only = {'ON' if read_only else 'OFF'}",
     ):
         connection.execute(f"PRAGMA {pragma}")

@@ -80,8 +80,13 @@ def keep_newest_tokens(tx: Tx, sid: str, number: int, kept: int) -> None:
 
 def tokens(tx: Tx, sid: str) -> list[SentToken]:
     """The tokens that are valid for the session."""
-    rows = tx.rows("SELECT number, token_hash, used_ts FROM validation_tokens WHERE sid = ?", (sid,))
-    return [SentToken(number, token_hash, used_ts is not None) for number, token_hash, used_ts in rows]
+    rows = tx.rows(
+        "SELECT number, token_hash, used_ts, wrong_guesses FROM validation_tokens WHERE sid = ?", (sid,)
+    )
+    return [
+        SentToken(number, token_hash, used_ts is not None, wrong)
+        for number, token_hash, used_ts, wrong in rows
+    ]
 
 
 def set_sent(tx: Tx, sid: str, send_attempt: int, next_link: str | None, now_ms: int) -> None:
@@ -106,6 +111,11 @@ def set_validated(tx: Tx, sid: str, number: int, now_ms: int) -> None:
         "UPDATE validation_sessions SET validated_ts = ?, changed_ts = ? WHERE sid = ?", (now_ms, now_ms, sid)
     )
     tx.run("UPDATE validation_tokens SET used_ts = ? WHERE sid = ? AND number = ?", (now_ms, sid, number))
+
+
+def add_wrong_guess(tx: Tx, sid: str) -> None:
+    """Notes that a token was tried that is none of the session's: a guess at each of those it has."""
+    tx.run("UPDATE validation_tokens SET wrong_guesses = wrong_guesses + 1 WHERE sid = ?", (sid,))
 
 
 def _session(row: Row | None) -> Session | None:

@@ -12,46 +12,29 @@ from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from sydentish.actions.accounts import Caller, Gate
+from sydentish.actions.accounts import NOBODY, Caller
 from sydentish.domain.errors import (
     Busy,
     IdentityError,
-    InvalidParam,
-    MissingToken,
+    LimitExceeded,
+    ProofRefused,
     TooLarge,
     Unrecognized,
 )
-from sydentish.web.auth import access_token
+from sydentish.web.admission import Admission, Head
 from sydentish.web.body import body_params, form_params
 from sydentish.web.errors import error_reply, internal_error_reply
-from sydentish.web.models import Nothing, parse
+from sydentish.web.languages import languages
+from sydentish.web.models import Nothing
 from sydentish.web.pages import Pages
+from sydentish.web.readers import parse
 from sydentish.web.reply import Reply, json_reply
-from sydentish.web.route import Auth, Call, Route, Source
+from sydentish.web.route import Call, Params, Route
 from sydentish.web.table import RouteTable
 
 _KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 
 _log = Logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The head of a request.
-
-    Attributes:
-        method: as the client wrote it.
-        path: the path as it was sent, percent-encoded.
-        query: what stands behind the question mark.
-        authorization: the header of that name.
-        content_type: the header of that name, or empty.
-    """
-
-    method: str
-    path: str
-    query: bytes
-    authorization: bytes | None
-    content_type: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +89,9 @@ class RequestLog(Protocol):
     def answered(self, *, method: str, route: str, status: int, seconds: float, request_id: str) -> None:
         """Notes one answer; `route` is the path of the route, never the one that was asked for."""
 
+    def limited(self, budget: str) -> None:
+        """Notes that something was refused because this budget is used up."""
+
 
 class Dispatcher:
     """Answers the requests of one listener.
@@ -113,10 +99,9 @@ class Dispatcher:
     Args:
         routes: its rows.
         prefix: what stands in front of every path of a row.
-        gate: looks at callers whose request cannot even be read.
+        admission: what is asked of callers.
         pages: errors of routes that people read; None where there are none.
         limits: what a request may cost.
-        token_in_query: whether an access token in the query counts.
         clock: what time is taken by.
         new_request_id: makes a name for a request.
         log: hears of every answer.
@@ -127,19 +112,17 @@ class Dispatcher:
         *,
         routes: Sequence[Route],
         prefix: str,
-        gate: Gate | None,
+        admission: Admission,
         pages: Pages | None,
         limits: RequestLimits,
-        token_in_query: bool,
         clock: IReactorTime,
         new_request_id: Callable[[], str],
         log: RequestLog,
     ) -> None:
         self._table = RouteTable(routes, prefix)
-        self._gate = gate
+        self._admission = admission
         self._pages = pages
         self._limits = limits
-        self._token_in_query = token_in_query
         self._clock = clock
         self._new_request_id = new_request_id
         self._log = log
@@ -148,13 +131,13 @@ class Dispatcher:
         """Looks at the head of a request: what can be refused now, is."""
         route: Route | None = None
         path_params: Mapping[str, str] = {}
-        caller, refusal = Caller(""), None
+        caller, refusal = NOBODY, None
         try:
             route, path_params = self._table.find(head.method, head.path)
             if head.method == "OPTIONS":
                 refusal = json_reply({})
             else:
-                caller = self._caller(route, head)
+                caller = self._admission.caller(route, head)
         except IdentityError as error:
             refusal = self._error(route, error)
         return OpenRequest(
@@ -177,7 +160,7 @@ class Dispatcher:
         """Looks at the caller before the whole body is there; the answer, if it must not come. Never raises."""
         try:
             if opened.route is not None:
-                await self._admit(opened, opened.route)
+                await self._admission.check(opened.route, opened.caller)
         except IdentityError as error:
             return self._error(opened.route, error)
         except Exception:  # noqa: BLE001 - as for answers
@@ -185,10 +168,10 @@ class Dispatcher:
             return internal_error_reply(opened.request_id)
         return None
 
-    async def answer(self, opened: OpenRequest, body: bytes) -> Reply:
-        """Answers a request whose body is complete. Never raises."""
+    async def answer(self, opened: OpenRequest, body: bytes, *, admitted: bool = False) -> Reply:
+        """Answers a request whose body is complete; `admitted` once `admission` let it come. Never raises."""
         try:
-            return await self._answer(opened, body)
+            return await self._answer(opened, body, admitted=admitted)
         except Exception:  # noqa: BLE001 - the last resort of every request
             _log.failure("request {request_id} broke", request_id=opened.request_id)
             return internal_error_reply(opened.request_id)
@@ -204,38 +187,31 @@ class Dispatcher:
             request_id=opened.request_id,
         )
 
-    def _caller(self, route: Route, head: Head) -> Caller:
-        if route.auth is Auth.NONE:
-            return Caller("")
-        try:
-            query = form_params(head.query, "query")
-        except InvalidParam:  # is told of after the caller was looked at, and only if the query matters
-            query = {}
-        token = access_token(head.authorization, query, allow_query=self._token_in_query)
-        if token is None:
-            raise MissingToken("An access token is needed: Authorization: Bearer <token>")
-        return Caller(token, needs_terms=route.auth is Auth.TOKEN_AND_TERMS)
-
-    async def _answer(self, opened: OpenRequest, body: bytes) -> Reply:
+    async def _answer(self, opened: OpenRequest, body: bytes, *, admitted: bool) -> Reply:
         if opened.refusal is not None or opened.route is None:
             return opened.refusal or self._error(None, Unrecognized("Unrecognized request"))
         try:
-            return await self._within_limit(Deferred.fromCoroutine(self._act(opened, opened.route, body)))
+            acting = self._act(opened, opened.route, body, admitted=admitted)
+            return await self._within_limit(Deferred.fromCoroutine(acting))
         except IdentityError as error:
             return self._error(opened.route, error)
 
-    async def _act(self, opened: OpenRequest, route: Route, body: bytes) -> Reply:
+    async def _act(self, opened: OpenRequest, route: Route, body: bytes, *, admitted: bool) -> Reply:
+        head, caller = opened.head, opened.caller
+        if not route.auth.needs_token and not admitted:  # nobody is counted twice
+            await self._admission.check(route, caller)
+        origin = await self._admission.origin(route, head, body)
         try:
             params = _read(route, opened, body)
-        except IdentityError:
+        except IdentityError as error:
+            if origin is not None:
+                # Homeservers take a 400 for "cannot do that at all".
+                raise ProofRefused(error.message) from error
             # Whoever may not ask learns just that, and not what was wrong with the question.
-            await self._admit(opened, route)
+            if route.auth.needs_token:
+                await self._admission.check(route, caller)
             raise
-        return await route.handler(Call(params, opened.caller))
-
-    async def _admit(self, opened: OpenRequest, route: Route) -> None:
-        if route.auth is not Auth.NONE and self._gate is not None:
-            await self._gate.check(opened.caller)
+        return await route.handler(Call(params, caller, origin, languages(head.accept_language)))
 
     async def _within_limit(self, acting: "Deferred[Reply]") -> Reply:
         if self._limits.answer_seconds is not None:
@@ -246,9 +222,11 @@ class Dispatcher:
             raise Busy("The server could not answer in time: try again soon") from None
 
     def _error(self, route: Route | None, error: IdentityError) -> Reply:
+        if isinstance(error, LimitExceeded) and error.budget is not None:
+            self._log.limited(error.budget)
         if route is not None and route.page and self._pages is not None:
             try:
-                return self._pages.failed(error)
+                return self._pages.failed(error, route.page)
             except Exception:  # noqa: BLE001 - the caller is to hear of the error all the same
                 _log.failure("the page that tells of an error cannot be made")
         return error_reply(error)
@@ -257,6 +235,12 @@ class Dispatcher:
 def _read(route: Route, opened: OpenRequest, body: bytes) -> Any:  # noqa: ANN401 - the route's model
     if route.model is Nothing:
         return Nothing()
-    if route.source is Source.BODY:
-        return parse(route.model, body_params(body, opened.head.content_type))
-    return parse(route.model, {**form_params(opened.head.query, "query"), **opened.path_params})
+    head = opened.head
+    if route.params is Params.RAW:
+        return parse(route.model, {"body": body})
+    if route.params is Params.BODY:
+        return parse(route.model, body_params(body, head.content_type))
+    query = form_params(head.query, "query")
+    if route.params is Params.ANYWHERE:
+        return parse(route.model, {**query, **body_params(body, head.content_type)})
+    return parse(route.model, {**query, **opened.path_params})

@@ -6,6 +6,7 @@ wanted here, and leaving it out halves the time of a small request.
 
 from dataclasses import dataclass
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import ServerFactory, connectionDone
@@ -14,10 +15,11 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request, datetimeToString
 from zope.interface import implementer
 
-from sydentish.web.dispatch import Dispatcher, Head
+from sydentish.web.admission import Head
+from sydentish.web.dispatch import Dispatcher
 from sydentish.web.request import CORS, HttpRequest
 
-_NO_HEAD = Head("", "", b"", None, b"")
+_NO_HEAD = Head("", "", b"")
 _BAD_REQUEST = b'{"errcode":"M_UNKNOWN","error":"This is not an HTTP request that can be read"}'
 
 
@@ -75,6 +77,12 @@ class HttpChannel(HTTPChannel):
     def closing(self) -> bool:
         """Whether the listener is going away, so that this is the connection's last request."""
         return self.factory.draining
+
+    @property
+    def peer(self) -> str | None:
+        """The address at the other end; None for a unix socket."""
+        address = self.getPeer()
+        return address.host if isinstance(address, IPv4Address | IPv6Address) else None
 
     def date(self) -> bytes:
         """The time now, as a header has it."""

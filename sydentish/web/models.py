@@ -3,108 +3,44 @@
 A model is made from a mapping of names to values, whether these came as JSON, as a form or in the query.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar, cast
+# ruff: noqa: RUF009 - required() and optional() are `dataclasses.field` with a reader
 
-from sydentish.actions.associations import Unbind
-from sydentish.actions.validation import Credentials, TokenRequest
+from dataclasses import dataclass, fields
+
+from sydentish.actions.associations import Provision, Unbind
+from sydentish.actions.invites import InviteRequest
+from sydentish.actions.messages import TokenRequest
+from sydentish.actions.ports import Style
+from sydentish.actions.validation import Credentials
 from sydentish.domain.accounts import openid_token
-from sydentish.domain.errors import InvalidParam, MissingParams
-from sydentish.domain.ids import is_server_name, opaque, user_id
-from sydentish.domain.threepids import EMAIL, Threepid, normalise_email
+from sydentish.domain.errors import InvalidParam
+from sydentish.domain.ids import opaque, user_id
+from sydentish.domain.invites import InviteDetails, detail, room_id
+from sydentish.domain.threepids import (
+    EMAIL,
+    MSISDN,
+    PhoneNumber,
+    Threepid,
+    normalise,
+    normalise_email,
+    parse_phone_number,
+)
 from sydentish.domain.validation import send_attempt
-
-M = TypeVar("M")
-Reader = Callable[[str, Any], Any]
-
-_MAX_TOKEN = 255
-
-
-def parse(model: type[M], params: Mapping[str, object]) -> M:
-    """Makes a model from parameters; those it does not know are ignored, as the specification asks.
-
-    Raises:
-        MissingParams: names all that are missing.
-        InvalidParam: names the first that cannot be used; some parameters have errors of their own.
-    """
-    declared = fields(cast("Any", model))
-    missing = [f.name for f in declared if f.metadata["required"] and f.name not in params]
-    if missing:
-        raise MissingParams(f"Missing parameters: {', '.join(missing)}")
-    values = {
-        f.name: f.metadata["reader"](f.name, params[f.name])
-        for f in declared
-        if f.name in params and (f.metadata["required"] or params[f.name] is not None)
-    }
-    return model(**values)
-
-
-def required(reader: Reader) -> Any:  # noqa: ANN401 - as dataclasses.field
-    """A parameter that must be there; `reader(name, value)` makes its value or raises."""
-    return field(metadata={"reader": reader, "required": True})
-
-
-def optional(reader: Reader) -> Any:  # noqa: ANN401 - as dataclasses.field
-    """A parameter that may be absent or null, and is None then."""
-    return field(default=None, metadata={"reader": reader, "required": False})
-
-
-# --- readers -------------------------------------------------------------------------------------------
-
-
-def text(name: str, value: object) -> str:
-    """A string."""
-    if not isinstance(value, str):
-        raise InvalidParam(name, "must be a string")
-    return value
-
-
-def number(name: str, value: object) -> float:
-    """A number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidParam(name, "must be a number")
-    return value
-
-
-def texts(name: str, value: object) -> list[str]:
-    """A list of strings."""
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise InvalidParam(name, "must be a list of strings")
-    return value
-
-
-def _of_text(read: Callable[[str, str], Any]) -> Reader:
-    return lambda name, value: read(name, text(name, value))
-
-
-def _server_name(name: str, value: str) -> str:
-    if not is_server_name(value):
-        raise InvalidParam(name, "must be a server name")
-    return value
-
-
-def _validation_token(name: str, value: str) -> str:
-    if not 0 < len(value) <= _MAX_TOKEN:
-        raise InvalidParam(name, f"must have 1 to {_MAX_TOKEN} characters")
-    return value
-
-
-def _public_key(_name: str, value: str) -> str:
-    # A plus sign that was not percent-encoded has become a blank.
-    return value.replace(" ", "+")
-
-
-def _threepid(name: str, value: object) -> Threepid:
-    if not isinstance(value, dict):
-        raise InvalidParam(name, "must be an object with medium and address")
-    missing = [f"{name}.{key}" for key in ("medium", "address") if key not in value]
-    if missing:
-        raise MissingParams(f"Missing parameters: {', '.join(missing)}")
-    return Threepid(text(f"{name}.medium", value["medium"]), text(f"{name}.address", value["address"]))
-
-
-# --- models --------------------------------------------------------------------------------------------
+from sydentish.web.readers import (
+    base64,
+    brand,
+    bulk_action,
+    number,
+    of_text,
+    optional,
+    required,
+    server_name,
+    text,
+    texts,
+    threepid,
+    threepids,
+    validation_token,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +52,9 @@ class Nothing:
 class OpenIdToken:
     """`POST /account/register`."""
 
-    access_token: str = required(_of_text(openid_token))
+    access_token: str = required(of_text(openid_token))
     token_type: str = required(text)
-    matrix_server_name: str = required(_of_text(_server_name))
+    matrix_server_name: str = required(of_text(server_name))
     expires_in: float = required(number)
 
 
@@ -142,23 +78,61 @@ class LookupRequest:
 class EmailTokenRequest:
     """`POST /validate/email/requestToken`."""
 
-    client_secret: str = required(_of_text(opaque))
-    email: str = required(_of_text(lambda _name, value: normalise_email(value)))
+    client_secret: str = required(of_text(opaque))
+    email: str = required(of_text(lambda _name, value: normalise_email(value)))
     send_attempt: int = required(send_attempt)
     next_link: str | None = optional(text)
+    brand: str | None = optional(of_text(brand))
 
-    def request(self) -> TokenRequest:
-        """What is asked for."""
-        threepid = Threepid(EMAIL, self.email)
-        return TokenRequest(threepid, self.client_secret, self.send_attempt, self.next_link or None)
+    def request(self, languages: tuple[str, ...]) -> TokenRequest:
+        """What is asked for, by somebody who reads these languages."""
+        return TokenRequest(
+            Threepid(EMAIL, self.email),
+            self.client_secret,
+            self.send_attempt,
+            self.next_link or None,
+            Style(self.brand, languages),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MsisdnTokenRequest:
+    """`POST /validate/msisdn/requestToken`."""
+
+    client_secret: str = required(of_text(opaque))
+    country: str = required(text)
+    phone_number: str = required(text)
+    send_attempt: int = required(send_attempt)
+    next_link: str | None = optional(text)
+    brand: str | None = optional(of_text(brand))
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidAddress` when country and number are not a telephone number together."""
+        self.number()
+
+    def number(self) -> PhoneNumber:
+        """The telephone number."""
+        return parse_phone_number(self.country, self.phone_number)
+
+    def request(self, languages: tuple[str, ...]) -> TokenRequest:
+        """What is asked for, by somebody who reads these languages."""
+        number = self.number()
+        return TokenRequest(
+            Threepid(MSISDN, number.msisdn),
+            self.client_secret,
+            self.send_attempt,
+            self.next_link or None,
+            Style(self.brand, languages),
+            number,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class SessionReference:
     """`GET /3pid/getValidated3pid`, and what other requests about a session have in common with it."""
 
-    sid: str = required(_of_text(opaque))
-    client_secret: str = required(_of_text(opaque))
+    sid: str = required(of_text(opaque))
+    client_secret: str = required(of_text(opaque))
 
     def credentials(self) -> Credentials:
         """The session that is meant."""
@@ -167,28 +141,28 @@ class SessionReference:
 
 @dataclass(frozen=True, slots=True)
 class SubmittedToken(SessionReference):
-    """`/validate/email/submitToken`, by POST or GET."""
+    """`submitToken` of either medium, by POST or GET."""
 
-    token: str = required(_of_text(_validation_token))
+    token: str = required(of_text(validation_token))
 
 
 @dataclass(frozen=True, slots=True)
 class BindRequest(SessionReference):
     """`POST /3pid/bind`."""
 
-    mxid: str = required(_of_text(user_id))
+    mxid: str = required(of_text(user_id))
 
 
 @dataclass(frozen=True, slots=True)
 class UnbindRequest:
     """`POST /3pid/unbind`.
 
-    A malformed sid or client secret is a proof that fails, a 403, and not a malformed request: homeservers
+    A malformed sid, client secret or user is a proof that fails, a 403, and not a malformed request: homeservers
     take a 400 for "cannot unbind at all".
     """
 
-    threepid: Threepid = required(_threepid)
-    mxid: str = required(_of_text(user_id))
+    threepid: Threepid = required(threepid)
+    mxid: str = required(text)
     sid: str | None = optional(text)
     client_secret: str | None = optional(text)
 
@@ -211,4 +185,103 @@ class KeyReference:
 class PublicKey:
     """`GET /pubkey/isvalid` and `GET /pubkey/ephemeral/isvalid`."""
 
-    public_key: str = required(_of_text(_public_key))
+    public_key: str = required(of_text(base64))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInvite:
+    """`POST /store-invite`."""
+
+    medium: str = required(text)
+    address: str = required(text)
+    room_id: str = required(of_text(room_id))
+    sender: str = required(of_text(user_id))
+    room_alias: str | None = optional(of_text(detail))
+    room_avatar_url: str | None = optional(of_text(detail))
+    room_join_rules: str | None = optional(of_text(detail))
+    room_name: str | None = optional(of_text(detail))
+    room_type: str | None = optional(of_text(detail))
+    sender_display_name: str | None = optional(of_text(detail))
+    sender_avatar_url: str | None = optional(of_text(detail))
+    guest_access_token: str | None = optional(of_text(detail))
+    guest_user_id: str | None = optional(of_text(detail))
+    brand: str | None = optional(of_text(brand))
+    web_client_location: str | None = optional(text, "org.matrix.web_client_location")
+
+    def request(self) -> InviteRequest:
+        """What is asked for."""
+        details = InviteDetails(**{each.name: getattr(self, each.name) for each in fields(InviteDetails)})
+        threepid = Threepid(self.medium, self.address)
+        web_client = self.web_client_location
+        return InviteRequest(threepid, self.room_id, self.sender, details, web_client, self.brand)
+
+
+@dataclass(frozen=True, slots=True)
+class InviteToSign:
+    """`POST /sign-ed25519`."""
+
+    mxid: str = required(of_text(user_id))
+    token: str = required(text)
+    private_key: str = required(of_text(base64))
+
+
+@dataclass(frozen=True, slots=True)
+class LookupOne:
+    """v1, `GET /lookup`."""
+
+    medium: str = required(text)
+    address: str = required(text)
+
+    def threepid(self) -> Threepid:
+        """The address that is asked for."""
+        return Threepid(self.medium, self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class LookupMany:
+    """v1, `POST /bulk_lookup`."""
+
+    threepids: list[Threepid] = required(threepids)
+
+
+# --- the internal API ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioned:
+    """`POST /internal/bind` and `/internal/unbind`, and a line of `/internal/bulk`."""
+
+    medium: str = required(text)
+    address: str = required(text)
+    mxid: str = required(of_text(user_id))
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidParam` when medium and address are no address together."""
+        self.threepid()
+
+    def threepid(self) -> Threepid:
+        """The address, normalised."""
+        if self.medium not in (EMAIL, MSISDN):
+            raise InvalidParam("medium", f"must be {EMAIL} or {MSISDN}")
+        threepid = normalise(self.medium, self.address)
+        if threepid is None:
+            raise InvalidParam("address", "must be an e-mail address, or the digits of a telephone number")
+        return threepid
+
+    def provision(self, *, bound: bool) -> Provision:
+        """What is to be so."""
+        return Provision(self.threepid(), self.mxid, bound)
+
+
+@dataclass(frozen=True, slots=True)
+class BulkLine(Provisioned):
+    """A line of `POST /internal/bulk`."""
+
+    action: str | None = optional(of_text(bulk_action))
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """`POST /internal/bulk`."""
+
+    body: bytes = required(lambda _name, value: value)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from sydentish.domain.errors import Busy, IdentityError, SessionExpired, TokenIncorrect
+from sydentish.domain.errors import Busy, IdentityError, LimitExceeded, SessionExpired, TokenIncorrect
+from sydentish.domain.threepids import EMAIL
 from sydentish.web.errors import error_headers, status_of
 from sydentish.web.reply import Headers, Reply
 
@@ -25,6 +26,7 @@ _FOR_PEOPLE: dict[type[IdentityError], str] = {
     SessionExpired: "This link has expired.",
     TokenIncorrect: "This link is no longer valid.",
     Busy: "We cannot do this right now. The same link may work again in a moment.",
+    LimitExceeded: "There were too many tries. Wait a little before the next one.",
 }
 _BROKEN_LINK = "This link is not complete, or not known here."
 
@@ -44,20 +46,28 @@ class Pages:
         self._brand = brand
         self._server_name = server_name
 
-    def validated(self) -> Reply:
+    def validated(self, medium: str) -> Reply:
         """It worked."""
-        return self._page(200, outcome="validated")
+        return self._page(200, outcome="validated", medium=medium)
 
     def confirm(self, action: str, sid: str, client_secret: str, token: str) -> Reply:
         """Asks for a click, which posts the same parameters to `action`."""
         return self._page(
-            200, outcome="confirm", action=action, sid=sid, client_secret=client_secret, token=token
+            200,
+            outcome="confirm",
+            medium=EMAIL,
+            action=action,
+            sid=sid,
+            client_secret=client_secret,
+            token=token,
         )
 
-    def failed(self, error: IdentityError) -> Reply:
+    def failed(self, error: IdentityError, medium: str) -> Reply:
         """It did not work, and what to do."""
         message = _FOR_PEOPLE.get(type(error), _BROKEN_LINK)
-        return self._page(status_of(error), outcome="failed", message=message, headers=error_headers(error))
+        return self._page(
+            status_of(error), outcome="failed", medium=medium, message=message, headers=error_headers(error)
+        )
 
     def empty(self) -> Reply:
         """The headers of a page."""

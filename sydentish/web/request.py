@@ -1,12 +1,14 @@
 """One request on a connection: it may be refused before its body came."""
 
+from http import HTTPStatus
 from io import BytesIO
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.web.http import Request
 
-from sydentish.web.dispatch import Dispatcher, Head, OpenRequest
+from sydentish.web.admission import Head
+from sydentish.web.dispatch import Dispatcher, OpenRequest
 from sydentish.web.reply import Reply
 
 # Identity Service API, "Web browser clients".
@@ -18,6 +20,18 @@ CORS = (
 # How much of a refused body is read and thrown away before the connection is cut: closing at once would take
 # the answer away from a client that is still writing.
 _DISCARD_BYTES = 16 * 1024 * 1024
+
+_PROXIES_WRITE = (
+    b"x-forwarded-for",
+    b"forwarded",
+    b"via",
+    b"x-real-ip",
+    b"x-forwarded-proto",
+    b"x-forwarded-host",
+)
+
+# Twisted's own list ends before 429.
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class Connection(Protocol):
@@ -32,6 +46,10 @@ class Connection(Protocol):
     @property
     def closing(self) -> bool:
         """Whether the listener is going away, so that this is the connection's last request."""
+
+    @property
+    def peer(self) -> str | None:
+        """The address at the other end; None for a unix socket."""
 
     def date(self) -> bytes:
         """The time now, as a header has it."""
@@ -65,7 +83,8 @@ class HttpRequest(Request):
         self._body = bytearray()
         self._received = 0
         self._refused = False
-        self._admission_asked = False
+        # Whether a large body may come: None until that was asked, and False until that is known.
+        self._admitted: bool | None = None
         self._complete = False
 
     def begin(self, method: bytes, target: bytes, version: bytes) -> None:
@@ -77,8 +96,13 @@ class HttpRequest(Request):
             method=method.decode("ascii", "replace"),
             path=path.decode("latin-1"),
             query=query,
-            authorization=next(iter(headers.getRawHeaders(b"authorization", [])), None),
+            authorizations=headers.getRawHeaders(b"authorization", []),
             content_type=next(iter(headers.getRawHeaders(b"content-type", [])), b""),
+            accept_language=next(iter(headers.getRawHeaders(b"accept-language", [])), b""),
+            peer=self.channel.peer,
+            forwarded=headers.getRawHeaders(b"x-forwarded-for", []),
+            by_proxy=any(map(headers.hasHeader, _PROXIES_WRITE)),
+            web_page=headers.hasHeader(b"origin"),
         )
         self.opened = self._dispatcher.open(head)
 
@@ -108,32 +132,41 @@ class HttpRequest(Request):
             self._refuse(self._dispatcher.too_large(opened))
         else:
             self._body += data
-            if opened and not self._admission_asked and opened.wants_admission(self._received):
-                self._admission_asked = True
+            if opened and self._admitted is None and opened.wants_admission(self._received):
+                self._admitted = False
                 self.channel.pause_reading()
                 Deferred.fromCoroutine(self._ask_admission(opened))
 
     async def _ask_admission(self, opened: OpenRequest) -> None:
         """Goes on with a large body only if its sender may ask at all."""
         refusal = await self._dispatcher.admission(opened)
-        if self._disconnected or self._complete:
-            return
+        self._admitted = True
         if refusal is not None:
             self._body.clear()
+            if self._disconnected:
+                self._dispatcher.note(opened, refusal.status)
+                return
             self._refuse(refusal)
-        self.channel.resume_reading()
+        if self._complete:
+            self._respond()
+        elif not self._disconnected:
+            self.channel.resume_reading()
 
     def requestReceived(self, _command: bytes, _path: bytes, _version: bytes) -> None:
         """Called when the body is complete."""
         self._complete = True
         self.channel.received()
+        if self._admitted is not False:
+            self._respond()
+
+    def _respond(self) -> None:
         if self._refused:
             self.finish()
         elif self.opened is not None:
             Deferred.fromCoroutine(self._answer(self.opened))
 
     async def _answer(self, opened: OpenRequest) -> None:
-        reply = await self._dispatcher.answer(opened, bytes(self._body))
+        reply = await self._dispatcher.answer(opened, bytes(self._body), admitted=bool(self._admitted))
         if self._disconnected:
             self._dispatcher.note(opened, reply.status)
             return
@@ -150,7 +183,7 @@ class HttpRequest(Request):
     def _send(self, opened: OpenRequest, reply: Reply) -> None:
         if self.channel.closing:
             self.channel.persistent = False
-        self.setResponseCode(reply.status)
+        self.setResponseCode(reply.status, _PHRASES[reply.status])
         set_header = self.responseHeaders.setRawHeaders
         set_header(b"Date", [self.channel.date()])
         set_header(b"Content-Type", [reply.content_type])

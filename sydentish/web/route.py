@@ -15,16 +15,31 @@ class Auth(Enum):
     """What a route asks of the caller."""
 
     NONE = "none"
+    SOURCE = "source"
+    """No access token; requests are counted by where they come from."""
+    TRUSTED_SOURCE = "trusted source"
+    """No access token, but only from networks that the operator trusts."""
+    OPERATOR = "operator"
+    """Whoever reaches the internal listener, and knows its token if there is one."""
     TOKEN = "token"  # noqa: S105 - the name of a rule, not a token
     """An access token, whether or not the terms are accepted."""
     TOKEN_AND_TERMS = "token and terms"  # noqa: S105
 
+    @property
+    def needs_token(self) -> bool:
+        """Whether it is an access token that is asked for."""
+        return self in (Auth.TOKEN, Auth.TOKEN_AND_TERMS)
 
-class Source(Enum):
+
+class Params(Enum):
     """Where the parameters stand."""
 
     BODY = "body"
     QUERY = "query"
+    ANYWHERE = "anywhere"
+    """In the body, and what is not there, in the query: as v1 has it."""
+    RAW = "raw"
+    """The body as it is, under the name `body`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +48,18 @@ class Call(Generic[M]):
 
     Attributes:
         params: its parameters.
-        caller: who asks; the gate knows nobody by the empty token of routes without authentication.
+        caller: who asks.
+        origin: the homeserver that has signed the request, or None.
+        languages: what the person who asks reads, best first.
     """
 
     params: M
     caller: Caller
+    origin: str | None = None
+    languages: tuple[str, ...] = ()
+
+
+Handler = Callable[[Call[Any]], Awaitable[Reply]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +72,18 @@ class Route:
         handler: answers the call.
         model: what the parameters are read as.
         auth: what is asked of the caller.
-        source: where the parameters stand.
+        params: where the parameters stand.
         large: whether the larger limit of a body applies.
-        page: whether people read the answer: errors are pages then, too.
+        page: the medium whose page it is, if people read the answer: errors are pages then, too.
+        signed: whether a homeserver may sign the request, in the place of what `auth` asks for.
     """
 
     method: str
     path: str
-    handler: Callable[[Call[Any]], Awaitable[Reply]]
+    handler: Handler
     model: type[Any]
     auth: Auth
-    source: Source = field(default=Source.QUERY, kw_only=True)
+    params: Params = field(default=Params.QUERY, kw_only=True)
     large: bool = field(default=False, kw_only=True)
-    page: bool = field(default=False, kw_only=True)
+    page: str | None = field(default=None, kw_only=True)
+    signed: bool = field(default=False, kw_only=True)

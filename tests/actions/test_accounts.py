@@ -9,7 +9,7 @@ from fixtures import DAY_MS
 from store_tools import START_MS, WatchedDatabase, contents, rows
 from twisted.internet.defer import Deferred, DeferredList
 
-from sydentish.actions.accounts import Accounts, Caller, Gate
+from sydentish.actions.accounts import NOBODY, Accounts, Caller, Gate
 from sydentish.domain.accounts import HomeserverPolicy, hash_secret
 from sydentish.domain.errors import (
     Busy,
@@ -20,6 +20,7 @@ from sydentish.domain.errors import (
     TermsNotSigned,
     UnknownToken,
 )
+from sydentish.domain.ratelimit import Budgets
 from sydentish.domain.terms import Policy, PolicyText, Terms
 from sydentish.store import accounts as account_rows
 from sydentish.store.sqlite import connect
@@ -56,6 +57,44 @@ class HangingVerifier:
 
 
 @pytest_twisted.ensureDeferred
+async def test_one_source_cannot_take_all_the_places_of_those_who_register(house):
+    verifier = HangingVerifier()
+    accounts = Accounts(
+        db=house.db,
+        gate=house.gate,
+        verifier=verifier,
+        policy=HomeserverPolicy(),
+        budgets=Budgets(),
+        signs_of_life=house.signs,
+        max_registering=200,
+        now_ms=house.now_ms,
+        random_bytes=house.random,
+    )
+    greedy = Caller(None, source="192.0.2.1")
+    waiting = []
+    for _ in range(20):
+        waiting.append(Deferred.fromCoroutine(accounts.register(greedy, "slow.example.org", "openid")))
+        await house.db.read(lambda _tx: None)
+    with pytest.raises(Busy):
+        await accounts.register(greedy, "slow.example.org", "openid")
+    other = Deferred.fromCoroutine(
+        accounts.register(Caller(None, source="192.0.2.2"), "hs.example.org", "openid")
+    )
+    while len(verifier.waiting) < 21:
+        await house.db.read(lambda _tx: None)
+    for each in verifier.waiting:
+        each.callback("@a:hs.example.org")
+    for each in (*waiting, other):
+        assert await each
+    # The places are free again.
+    again = Deferred.fromCoroutine(accounts.register(greedy, "slow.example.org", "openid"))
+    while len(verifier.waiting) < 22:
+        await house.db.read(lambda _tx: None)
+    verifier.waiting[-1].callback("@a:hs.example.org")
+    assert await again
+
+
+@pytest_twisted.ensureDeferred
 async def test_only_so_many_registrations_wait_for_homeservers_at_a_time(house):
     verifier = HangingVerifier()
     accounts = Accounts(
@@ -63,21 +102,24 @@ async def test_only_so_many_registrations_wait_for_homeservers_at_a_time(house):
         gate=house.gate,
         verifier=verifier,
         policy=HomeserverPolicy(),
+        budgets=Budgets(),
         signs_of_life=house.signs,
         max_registering=2,
         now_ms=house.now_ms,
         random_bytes=house.random,
     )
-    waiting = [Deferred.fromCoroutine(accounts.register("slow.example.org", "openid")) for _ in range(2)]
+    waiting = [
+        Deferred.fromCoroutine(accounts.register(NOBODY, "slow.example.org", "openid")) for _ in range(2)
+    ]
     with pytest.raises(Busy):
-        await accounts.register("hs.example.org", "openid")
+        await accounts.register(NOBODY, "hs.example.org", "openid")
     first, second = verifier.waiting
     first.callback("@a:slow.example.org")
     second.errback(HomeserverError("The homeserver is away"))
     assert await waiting[0]
     with pytest.raises(HomeserverError):
         await waiting[1]
-    again = Deferred.fromCoroutine(accounts.register("hs.example.org", "openid"))
+    again = Deferred.fromCoroutine(accounts.register(NOBODY, "hs.example.org", "openid"))
     verifier.waiting[2].callback("@a:hs.example.org")
     assert await again
 
@@ -88,7 +130,7 @@ async def test_only_so_many_registrations_wait_for_homeservers_at_a_time(house):
 @pytest_twisted.ensureDeferred
 async def test_an_openid_token_becomes_an_access_token_that_is_stored_as_a_hash(house):
     house.verifier.tokens["openid"] = ALICE
-    token = await house.accounts.register("hs.example.org", "openid")
+    token = await house.accounts.register(NOBODY, "hs.example.org", "openid")
     assert house.verifier.asked == [("hs.example.org", "openid")]
     assert await house.accounts.user_id(Caller(token)) == ALICE
     assert rows(house.path, "SELECT token_hash, user_id FROM access_tokens") == [(hash_secret(token), ALICE)]
@@ -114,7 +156,7 @@ async def test_a_registration_is_a_sign_of_life(house):
 async def test_a_registration_that_fails_leaves_nothing(house, error):
     house.verifier.tokens["openid"] = error
     with pytest.raises(type(error)):
-        await house.accounts.register("hs.example.org", "openid")
+        await house.accounts.register(NOBODY, "hs.example.org", "openid")
     assert rows(house.path, "SELECT * FROM accounts") == []
     assert house.signs.heard == []
 
@@ -139,7 +181,7 @@ async def test_a_registration_that_fails_leaves_nothing(house, error):
 async def test_a_homeserver_that_may_not_register_is_not_even_asked(make_house, policy, server_name):
     house = await make_house(policy=policy)
     with pytest.raises(Forbidden):
-        await house.accounts.register(server_name, "openid")
+        await house.accounts.register(NOBODY, server_name, "openid")
     assert house.verifier.asked == []
 
 
@@ -148,7 +190,7 @@ async def test_a_homeserver_that_may_not_register_is_not_even_asked(make_house, 
 async def test_a_homeserver_that_is_allowed_registers(make_house, name):
     house = await make_house(policy=HomeserverPolicy(frozenset({"hs.example.org"}), frozenset({"x.org"})))
     house.verifier.tokens["openid"] = ALICE
-    assert await house.accounts.register(name, "openid")
+    assert await house.accounts.register(NOBODY, name, "openid")
 
 
 @pytest_twisted.ensureDeferred
@@ -183,7 +225,7 @@ async def test_the_stored_hash_is_no_token(house):
         await house.accounts.user_id(Caller(token_hash))
 
 
-@pytest.mark.parametrize("kind", ["read", "write"])
+@pytest.mark.parametrize("kind", ["read", "write", "read_for_anybody", "write_for_anybody"])
 @pytest_twisted.ensureDeferred
 async def test_who_may_not_act_does_not(make_house, kind):
     house = await make_house(terms=TERMS)
@@ -195,7 +237,37 @@ async def test_who_may_not_act_does_not(make_house, kind):
     assert acted == []
 
 
-@pytest.mark.parametrize("kind", ["read", "write"])
+@pytest.mark.parametrize("kind", ["read_for_anybody", "write_for_anybody"])
+@pytest_twisted.ensureDeferred
+async def test_who_needs_no_token_acts_without_an_account_and_costs_one_trip(house, kind):
+    caller = await house.log_in()
+    db = WatchedDatabase(house.db)
+    act = getattr(Gate(db=db, terms=TERMS, now_ms=house.now_ms), kind)
+    for nobody in (NOBODY, Caller(None, source="192.0.2.1")):
+        assert await act(nobody, lambda _tx, account, *rest, **more: (account, rest, more), 1, two=2) == (
+            None,
+            (1,),
+            {"two": 2},
+        )
+    assert (db.reads, db.writes) == ((2, 0) if kind.startswith("read") else (0, 2))
+    # A token that is there counts all the same.
+    account = await act(Caller(caller.token, needs_terms=False), lambda _tx, account: account)
+    assert account.user_id == ALICE
+    with pytest.raises(UnknownToken):
+        await act(Caller(""), lambda _tx, account: account)
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_has_the_account_that_needs_one(house):
+    await house.log_in()
+    for kind in ("read", "write"):
+        with pytest.raises(UnknownToken):
+            await getattr(house.gate, kind)(NOBODY, lambda _tx, account: account)
+    with pytest.raises(LogoutUnknownToken):
+        await house.accounts.log_out(NOBODY)
+
+
+@pytest.mark.parametrize("kind", ["read", "write", "read_for_anybody", "write_for_anybody"])
 @pytest_twisted.ensureDeferred
 async def test_the_use_of_a_token_is_noted_once_a_day(house, kind):
     caller = await house.log_in()

@@ -12,14 +12,17 @@ from signedjson.key import decode_verify_key_bytes
 from signedjson.sign import verify_signed_json
 from store_tools import START_MS, FailingDatabase, StatementFailed, contents, rows
 
-from sydentish.actions.accounts import Caller, Gate
-from sydentish.actions.associations import Associations, Unbind
+from sydentish.actions.accounts import NOBODY, Caller, Gate
+from sydentish.actions.associations import Associations, Provision, Unbind
+from sydentish.actions.messages import TokenRequest
 from sydentish.actions.outbox import ONBIND
-from sydentish.actions.validation import Credentials, TokenRequest
+from sydentish.actions.statements import Statements
+from sydentish.actions.validation import Credentials
 from sydentish.domain.errors import (
     Forbidden,
     NotYourUser,
     NoValidSession,
+    ProofRefused,
     SessionExpired,
     SessionNotValidated,
     UnbindProofFailed,
@@ -27,7 +30,7 @@ from sydentish.domain.errors import (
 )
 from sydentish.domain.lookup import hash_address
 from sydentish.domain.terms import Terms
-from sydentish.domain.threepids import EMAIL, Threepid
+from sydentish.domain.threepids import EMAIL, MSISDN, Threepid
 from sydentish.store import outbox as outbox_rows
 
 ALICE, BOB = "@alice:hs.example.org", "@bob:other.example.org"
@@ -91,7 +94,7 @@ async def test_what_the_homeserver_will_hear_is_signed_as_a_whole_and_canonical(
         house.path, "SELECT kind, destination, idempotency_key, payload, state, due_ts FROM outbox"
     )
     assert (kind, destination, state, due_ts) == ("onbind", "hs.example.org", "pending", START_MS)
-    assert key == f"onbind:{SERVER_NAME}:1"
+    assert key == f"onbind:{SERVER_NAME}#1"
     told = orjson.loads(payload)
     assert payload.encode() == encode_canonical_json(told)
     verify(told)
@@ -161,10 +164,8 @@ async def test_the_newest_bind_of_an_address_replaces_the_one_before(house, alic
     await bind(house, bob, BOB, secret="other")
     assert await found(house, alice) == BOB
     assert rows(house.path, "SELECT mxid FROM associations") == [(BOB,)]
-    assert rows(house.path, "SELECT destination FROM outbox ORDER BY outbox_id") == [
-        ("hs.example.org",),
-        ("other.example.org",),
-    ]
+    # What the first homeserver has not heard yet is no longer so.
+    assert rows(house.path, "SELECT destination FROM outbox") == [("other.example.org",)]
 
 
 @pytest_twisted.ensureDeferred
@@ -234,9 +235,10 @@ class Breaking:
 def breaking(house):
     db, woken = FailingDatabase(house.db), []
     associations = Associations(
+        db=db,
         gate=Gate(db=db, terms=Terms(), now_ms=house.now_ms),
+        statements=Statements(keys=house.keys, validity_ms=DAY_MS),
         keys=house.keys,
-        validity_ms=DAY_MS,
         session_lifetime_ms=DAY_MS,
         wake_outbox=lambda: woken.append(True),
         now_ms=house.now_ms,
@@ -381,3 +383,226 @@ async def test_a_session_proves_its_own_address_only(house, alice, threepid):
     with pytest.raises(Forbidden):
         await house.associations.unbind(alice, Unbind(threepid, ALICE, credentials))
     assert contents(house.path) == before
+
+
+# --- who needs no access token (v1) --------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_needs_no_token_binds_and_unbinds_for_anybody_with_a_session(house, alice):
+    credentials = await house.prove(NOBODY)
+    signed = await house.associations.bind(NOBODY, credentials, BOB)
+    assert signed["mxid"] == BOB
+    verify(signed)
+    assert await found(house, alice) == BOB
+    await house.associations.unbind(NOBODY, Unbind(ADDRESS, BOB, credentials))
+    assert await found(house, alice) is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_needs_no_token_needs_a_proof_all_the_same(house, alice):
+    await bind(house, alice, ALICE)
+    before = contents(house.path)
+    with pytest.raises(NoValidSession):
+        await house.associations.bind(NOBODY, Credentials("unknown", "s3cret"), BOB)
+    with pytest.raises(UnbindProofFailed):
+        await house.associations.unbind(NOBODY, Unbind(ADDRESS, ALICE, Credentials("unknown", "s3cret")))
+    with pytest.raises(Forbidden):
+        await house.associations.unbind(NOBODY, Unbind(ADDRESS, ALICE, None))
+    assert contents(house.path) == before
+
+
+# --- unbind by the homeserver --------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_homeserver_unbinds_an_address_of_its_user(house, alice):
+    await bind(house, alice, ALICE)
+    await bind(house, alice, ALICE, "kept@example.org")
+    await house.associations.unbind_for_homeserver("hs.example.org", Unbind(ADDRESS, ALICE, None))
+    assert await found(house, alice) is None
+    assert await found(house, alice, Threepid(EMAIL, "kept@example.org")) == ALICE
+    # What was bound is not told of any more.
+    assert [
+        orjson.loads(payload)["address"] for (payload,) in rows(house.path, "SELECT payload FROM outbox")
+    ] == ["kept@example.org"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "mxid"),
+    [
+        ("example.org", "@alice:hs.example.org"),
+        ("evil-hs.example.org", "@alice:hs.example.org"),
+        ("hs.example.org", "@alice:evil-hs.example.org"),
+        ("hs.example.org", "@alice:evil.org:hs.example.org"),
+        ("hs.example.org", "@alice:hs.example.org:8448"),
+        ("hs.example.org:8448", "@alice:hs.example.org"),
+        ("hs.example.org", "@alice:hs.example.org."),
+        ("hs.example.org", "@alice:org"),
+        ("hs.example.org", "alice:hs.example.org"),
+        ("hs.example.org", "@alice"),
+        ("hs.example.org", "@:"),
+        ("hs.example.org", ":hs.example.org"),
+        ("hs.example.org", "hs.example.org"),
+        ("hs.example.org", "@alice:hs.example.org\n"),
+        ("hs.example.org", "@alice\0:hs.example.org"),
+        ("hs.example.org", "@alice: hs.example.org"),
+        ("hs.example.org", "@" + "a" * 300 + ":hs.example.org"),
+        ("hs.example.org", "@\ud800:hs.example.org"),
+        ("hs.example.org", ""),
+        ("", ""),
+        ("", "@alice:"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_no_homeserver_speaks_for_users_of_another(house, alice, origin, mxid):
+    await bind(house, alice, ALICE)
+    before = contents(house.path)
+    with pytest.raises(ProofRefused) as refused:
+        await house.associations.unbind_for_homeserver(origin, Unbind(ADDRESS, mxid, None))
+    assert "alice" not in refused.value.message
+    assert contents(house.path) == before
+
+
+@pytest.mark.parametrize("spelling", ["@alice:hs.example.org", "@alice:HS.Example.org"])
+@pytest_twisted.ensureDeferred
+async def test_the_case_of_a_server_name_does_not_matter_to_whom_it_belongs(house, spelling):
+    caller = await house.log_in(spelling)
+    await bind(house, caller, spelling)
+    await house.associations.unbind_for_homeserver("hs.example.org", Unbind(ADDRESS, spelling, None))
+    assert await found(house, caller) is None
+
+
+@pytest.mark.parametrize(
+    "threepid",
+    [
+        Threepid(EMAIL, "nobody@example.org"),
+        Threepid(EMAIL, "bob@example.org"),
+        Threepid(MSISDN, "447700900001"),
+        Threepid(EMAIL, "no address"),
+        Threepid(EMAIL, ""),
+        Threepid(EMAIL, "\ud800@\0"),
+        Threepid(MSISDN, "+"),
+        Threepid(MSISDN, "alice@example.org"),
+        Threepid("", ""),
+        Threepid("EMAIL", "alice@example.org"),
+        Threepid("im.vector.odd", "alice@example.org"),
+        Threepid(EMAIL, "x" * 100_000),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_is_not_bound_to_that_user_is_a_success_and_stays_as_it_is(house, alice, bob, threepid):
+    await bind(house, alice, ALICE)
+    await bind(house, bob, BOB, "bob@example.org", "other")
+    before = contents(house.path)
+    await house.associations.unbind_for_homeserver("hs.example.org", Unbind(threepid, ALICE, None))
+    assert contents(house.path) == before
+
+
+@pytest.mark.parametrize(
+    ("medium", "stored", "given"),
+    [
+        (EMAIL, "alice@example.org", "ALICE@Example.ORG"),
+        (MSISDN, "447700900001", "447700900001"),
+        (MSISDN, "447700900001", "+447700900001"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_homeserver_may_write_an_address_as_its_user_did(house, medium, stored, given):
+    await house.associations.provision([Provision(Threepid(medium, stored), ALICE, bound=True)])
+    await house.associations.unbind_for_homeserver(
+        "hs.example.org", Unbind(Threepid(medium, given), ALICE, None)
+    )
+    assert rows(house.path, "SELECT * FROM associations") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_homeserver_proves_no_session_and_needs_none(house, alice):
+    await bind(house, alice, ALICE)
+    named = Unbind(ADDRESS, ALICE, Credentials("unknown", "x"))
+    await house.associations.unbind_for_homeserver("hs.example.org", named)
+    assert await found(house, alice) is None
+
+
+# --- by the word of the operator -----------------------------------------------------------------------
+
+
+def wanted(number, mxid=ALICE, *, bound=True):
+    return Provision(Threepid(EMAIL, f"user{number}@example.org"), mxid, bound)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_provisioned_is_bound_found_and_told(house, alice):
+    await house.associations.provision([wanted(1), wanted(2, BOB)])
+    assert await found(house, alice, wanted(1).threepid) == ALICE
+    assert await found(house, alice, wanted(2).threepid) == BOB
+    told = [orjson.loads(payload) for (payload,) in rows(house.path, "SELECT payload FROM outbox ORDER BY 1")]
+    assert {(body["mxid"], body["address"]) for body in told} == {
+        (ALICE, "user1@example.org"),
+        (BOB, "user2@example.org"),
+    }
+    for body in told:
+        verify(body)
+    assert house.woken == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_script_that_says_the_same_every_night_is_told_once(house):
+    await house.associations.provision([wanted(1), wanted(2)])
+    before = contents(house.path)
+    house.advance(DAY_MS)
+    await house.associations.provision([wanted(1), wanted(2)])
+    assert contents(house.path) == before
+    # Also when the homeserver has heard of it.
+    await house.db.write(lambda tx: tx.run("DELETE FROM outbox"))
+    await house.associations.provision([wanted(1), wanted(2)])
+    assert rows(house.path, "SELECT * FROM outbox") == []
+    await house.associations.provision([wanted(1, BOB), wanted(2)])
+    assert len(rows(house.path, "SELECT * FROM outbox")) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_provisioned_takes_an_address_from_the_one_before_and_frees_it(house, alice):
+    await bind(house, alice, ALICE)
+    await house.associations.provision([Provision(ADDRESS, BOB, bound=True)])
+    assert await found(house, alice) == BOB
+    await house.associations.provision([Provision(ADDRESS, ALICE, bound=False)])
+    assert await found(house, alice) == BOB
+    await house.associations.provision([Provision(ADDRESS, BOB, bound=False)])
+    assert await found(house, alice) is None
+    await house.associations.provision([Provision(ADDRESS, BOB, bound=False)])
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_provisioned_is_done_in_its_order(house, alice):
+    await house.associations.provision(
+        [wanted(1, ALICE), wanted(1, BOB), wanted(1, ALICE, bound=False), wanted(2), wanted(2, bound=False)]
+    )
+    assert await found(house, alice, wanted(1).threepid) == BOB
+    assert await found(house, alice, wanted(2).threepid) is None
+    assert rows(house.path, "SELECT destination FROM outbox") == [("other.example.org",)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_provisioned_is_done_as_a_whole_or_not_at_all(house, breaking):
+    await house.associations.provision([wanted(1, BOB), wanted(9, BOB)])
+    bulk = [*map(wanted, range(5)), wanted(9, BOB, bound=False)]
+    count = await break_at_each_statement(house, breaking, lambda: breaking.associations.provision(bulk))
+    assert count > 40
+    assert breaking.woken == [True]
+    bound = dict(rows(house.path, "SELECT address, mxid FROM associations"))
+    assert bound == {f"user{number}@example.org": ALICE for number in range(5)}
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_to_provision_changes_nothing(house):
+    before = contents(house.path)
+    await house.associations.provision([])
+    assert contents(house.path) == before
+
+
+@pytest_twisted.ensureDeferred
+async def test_thousands_are_provisioned_at_a_time(house, alice):
+    await house.associations.provision([wanted(number, f"@user{number}:x.org") for number in range(2000)])
+    assert rows(house.path, "SELECT count(*) FROM associations") == [(2000,)]
+    assert await found(house, alice, wanted(1999).threepid) == "@user1999:x.org"

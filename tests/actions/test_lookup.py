@@ -3,13 +3,16 @@
 import orjson
 import pytest
 import pytest_twisted
-from fixtures import Counting, House, RecordingSigns
+from fixtures import SERVER_NAME, Counting, House, RecordingSigns, public_key_bytes, signing_keys
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from signedjson.key import decode_verify_key_bytes
+from signedjson.sign import verify_signed_json
 from store_tools import START_MS, InlineDatabase, at_once
 from twisted.internet.task import Clock
 
-from sydentish.actions.accounts import Caller, Gate
+from sydentish.actions.accounts import NOBODY, Caller, Gate
+from sydentish.actions.associations import Provision
 from sydentish.actions.lookup import Lookup
 from sydentish.actions.peppers import PepperRotation
 from sydentish.domain.accounts import hash_secret
@@ -17,7 +20,7 @@ from sydentish.domain.associations import Association
 from sydentish.domain.errors import Busy, InvalidParam, InvalidPepper, TermsNotSigned, UnknownToken
 from sydentish.domain.lookup import hash_address
 from sydentish.domain.terms import Policy, PolicyText, Terms
-from sydentish.domain.threepids import EMAIL, Threepid
+from sydentish.domain.threepids import EMAIL, MSISDN, Threepid
 from sydentish.store import accounts as account_rows
 from sydentish.store import associations as association_rows
 from sydentish.store import lookup as lookup_rows
@@ -209,6 +212,7 @@ def inline(tmp_path):
     at_once(_write(db, fill))
     lookup = Lookup(
         gate=Gate(db=db, terms=Terms(), now_ms=lambda: START_MS),
+        keys=signing_keys(),
         allow_none=True,
         max_addresses=None,
         pepper_grace_ms=HOUR,
@@ -246,3 +250,99 @@ def test_whatever_is_asked_only_what_is_bound_and_asked_for_is_answered(inline, 
     asked = data.draw(st.permutations([*entries, *hashes]))
     answer = orjson.loads(at_once(inline.lookup(caller, "sha256", pepper, asked)))
     assert answer == {entry: ALICE for entry in asked if entry in {hashed(known, pepper) for known in BOUND}}
+
+
+# --- look-ups of v1 ------------------------------------------------------------------------------------
+
+PROVISIONED = [
+    Threepid(EMAIL, "alice@example.org"),
+    Threepid(EMAIL, "bob@example.org"),
+    Threepid(MSISDN, "447700900001"),
+]
+UNKNOWN = [
+    Threepid(EMAIL, "nobody@example.org"),
+    Threepid(MSISDN, "447700900002"),
+    Threepid(MSISDN, "alice@example.org"),
+    Threepid("odd", "alice@example.org"),
+    Threepid(EMAIL, "no address"),
+    Threepid(EMAIL, ""),
+    Threepid("", ""),
+    Threepid(EMAIL, "\ud800"),
+    Threepid(EMAIL, "\0"),
+]
+
+
+async def provisioned(house):
+    await house.associations.provision([Provision(each, ALICE, bound=True) for each in PROVISIONED])
+
+
+@pytest.mark.parametrize(
+    ("asked", "stored"),
+    [
+        (PROVISIONED[0], PROVISIONED[0]),
+        (Threepid(EMAIL, "ALICE@Example.org"), PROVISIONED[0]),
+        (PROVISIONED[2], PROVISIONED[2]),
+        (Threepid(MSISDN, "+447700900001"), PROVISIONED[2]),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_the_association_of_an_address_is_answered_whole_and_signed(house, asked, stored):
+    await provisioned(house)
+    signed = await house.lookup.association(NOBODY, asked)
+    assert (signed["medium"], signed["address"], signed["mxid"]) == (stored.medium, stored.address, ALICE)
+    assert signed["not_before"] == signed["ts"] == START_MS
+    assert signed.keys() == {"medium", "address", "mxid", "ts", "not_before", "not_after", "signatures"}
+    verify_signed_json(signed, SERVER_NAME, decode_verify_key_bytes("ed25519:0", public_key_bytes()))
+
+
+@pytest.mark.parametrize("asked", UNKNOWN)
+@pytest_twisted.ensureDeferred
+async def test_the_association_of_another_address_is_an_empty_object(house, asked):
+    await provisioned(house)
+    assert await house.lookup.association(NOBODY, asked) == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_addresses_are_answered_in_the_order_and_the_spelling_in_which_they_were_asked_for(house):
+    await provisioned(house)
+    asked = [
+        UNKNOWN[0],
+        Threepid(EMAIL, "BOB@example.org"),
+        *UNKNOWN[1:],
+        PROVISIONED[0],
+        Threepid(MSISDN, "+447700900001"),
+    ]
+    assert await house.lookup.associations(NOBODY, asked) == [
+        (EMAIL, "BOB@example.org", ALICE),
+        (EMAIL, "alice@example.org", ALICE),
+        (MSISDN, "+447700900001", ALICE),
+    ]
+    assert await house.lookup.associations(NOBODY, []) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_more_are_answered_at_a_time_than_allowed(make_house):
+    house = await make_house(max_addresses=3)
+    await provisioned(house)
+    assert len(await house.lookup.associations(NOBODY, PROVISIONED)) == 3
+    with pytest.raises(InvalidParam, match="threepids"):
+        await house.lookup.associations(NOBODY, [*PROVISIONED, PROVISIONED[0]])
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_access_token_that_is_given_is_looked_at(house):
+    with pytest.raises(UnknownToken):
+        await house.lookup.association(Caller("unknown"), PROVISIONED[0])
+    with pytest.raises(UnknownToken):
+        await house.lookup.associations(Caller("unknown"), PROVISIONED)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_unbound_is_answered_no_more(house):
+    await provisioned(house)
+    await house.associations.provision([Provision(PROVISIONED[0], ALICE, bound=False)])
+    assert await house.lookup.association(NOBODY, PROVISIONED[0]) == {}
+    assert [address for _, address, _ in await house.lookup.associations(NOBODY, PROVISIONED)] == [
+        "bob@example.org",
+        "447700900001",
+    ]

@@ -1,36 +1,48 @@
-"""Binds, unbinds and rotations in any order, against a dictionary."""
+"""Binds, unbinds, invitations, deliveries and rotations in any order, against dictionaries."""
 
 import shutil
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
-from fixtures import DAY_MS, Counting, RecordingSigns, signing_keys
+import pytest
+from fixtures import DAY_MS, INVITES, SERVER_NAME, Counting, RecordingSigns, public_key_bytes, signing_keys
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from signedjson.key import decode_verify_key_bytes
+from signedjson.sign import verify_signed_json
 from store_tools import START_MS, InlineDatabase, at_once, rows
 from twisted.internet.task import Clock
 
 from sydentish.actions.accounts import Caller, Gate
 from sydentish.actions.associations import Associations, Unbind
+from sydentish.actions.invites import InviteRequest, Invites
 from sydentish.actions.lookup import Lookup
+from sydentish.actions.outbox import ONBIND
 from sydentish.actions.peppers import PepperRotation
+from sydentish.actions.statements import Statements
 from sydentish.actions.validation import Credentials
 from sydentish.domain.accounts import hash_secret
-from sydentish.domain.errors import Busy, InvalidPepper
+from sydentish.domain.errors import Busy, InvalidPepper, ThreepidInUse
+from sydentish.domain.invites import InviteDetails
 from sydentish.domain.lookup import hash_address
+from sydentish.domain.ratelimit import Budgets
 from sydentish.domain.terms import Terms
 from sydentish.domain.threepids import EMAIL, Threepid
 from sydentish.domain.validation import Session
 from sydentish.store import accounts as account_rows
+from sydentish.store import outbox as outbox_rows
 from sydentish.store import validation as validation_rows
 from sydentish.store.migrate import migrate_sqlite, shipped_steps
 
 USERS = ["@alice:a.example.org", "@bob:b.example.org"]
 ADDRESSES = ["a@example.org", "b@example.org", "c@example.org"]
 GRACE = 3600_000
+INVITE_LIFETIME = 3 * GRACE
+KEY = decode_verify_key_bytes("ed25519:0", public_key_bytes())
 INTERVAL = 2 * GRACE
 
 users, addresses = st.sampled_from(USERS), st.sampled_from(ADDRESSES)
@@ -50,6 +62,13 @@ class Cutting:
         return self._db.write(fn, *args, **kwargs)
 
 
+def told(body):
+    """What a homeserver hears of, as the model has it."""
+    tokens = [invite["signed"]["token"] for invite in body["invites"]] or [None]
+    assert len(tokens) == 1
+    return body["mxid"], body["address"], body["ts"], tokens[0]
+
+
 class Bindings(RuleBasedStateMachine):
     """What is bound, what look-ups answer, and what homeservers will hear."""
 
@@ -62,17 +81,30 @@ class Bindings(RuleBasedStateMachine):
         self.db.connection.execute("PRAGMA synchronous = OFF")  # nothing is to survive
         self.now = START_MS
         self.random = Counting()
+        keys = signing_keys()
         gate = Gate(db=self.db, terms=Terms(), now_ms=self.now_ms)
         self.associations = Associations(
+            db=self.db,
             gate=gate,
-            keys=signing_keys(),
-            validity_ms=DAY_MS,
+            statements=Statements(keys=keys, validity_ms=DAY_MS),
+            keys=keys,
             session_lifetime_ms=1 << 60,
             wake_outbox=lambda: None,
             now_ms=self.now_ms,
         )
+        self.invites = Invites(
+            gate=gate,
+            keys=keys,
+            options=replace(INVITES, lifetime_ms=INVITE_LIFETIME),
+            budgets=Budgets(),
+            wake_outbox=lambda: None,
+            on_policy=lambda *_: None,
+            now_ms=self.now_ms,
+            random_bytes=self.random,
+        )
         self.lookup = Lookup(
             gate=gate,
+            keys=keys,
             allow_none=True,
             max_addresses=100,
             pepper_grace_ms=GRACE,
@@ -80,8 +112,12 @@ class Bindings(RuleBasedStateMachine):
             now_ms=self.now_ms,
         )
         self.bound = {}
-        self.told = []
         self.newest_ts = {}
+        # What homeservers are still to hear: user, address, time, and the token of an invitation or None.
+        self.untold = []
+        # Tokens to their address and when they were made; where each of them is.
+        self.tokens = {}
+        self.waiting, self.dead, self.swept = set(), set(), set()
         self.retired = None
 
     def now_ms(self):
@@ -119,13 +155,70 @@ class Bindings(RuleBasedStateMachine):
     def bind(self, user, address):
         signed = at_once(self.associations.bind(Caller(user), Credentials(address, "secret"), user))
         before = self.newest_ts.get(address) if address in self.bound else None
-        if self.bound.get(address) == user:  # the homeserver has not heard of it yet: nothing new is said
-            assert signed["ts"] == before
+        told_already = not any(row[1] == address for row in self.untold)
+        if self.bound.get(address) == user and not told_already and not self.due_tokens(address):
+            assert signed["ts"] == before  # the homeserver has not heard of it yet: nothing new is said
             return
         assert signed["ts"] == (self.now if before is None else max(self.now, before + 1))
+        if address in self.bound:
+            self.withdraw(address)
+        tokens = self.due_tokens(address)
+        self.waiting.difference_update(tokens)
+        self.untold += [(user, address, signed["ts"], token) for token in tokens or [None]]
         self.bound[address] = user
         self.newest_ts[address] = signed["ts"]
-        self.told.append((user, address, signed["ts"]))
+
+    def due_tokens(self, address):
+        """The invitations that wait for an address, in their order."""
+        made = sorted((*self.tokens[token], token) for token in self.waiting)
+        due = [token for to, ts, token in made if to == address and self.now < ts + INVITE_LIFETIME]
+        return [token for token in due if token not in self.swept]
+
+    def withdraw(self, address):
+        """What was not told of an address will not be, and its invitations wait again."""
+        self.waiting.update(row[3] for row in self.untold if row[1] == address and row[3])
+        self.untold = [row for row in self.untold if row[1] != address]
+
+    @rule(user=users, address=addresses)
+    def invite(self, user, address):
+        request = InviteRequest(Threepid(EMAIL, address), "!r:x.org", user, InviteDetails(), None, None)
+        if address in self.bound:
+            with pytest.raises(ThreepidInUse) as in_use:
+                at_once(self.invites.store(Caller(user), request))
+            assert in_use.value.mxid == self.bound[address]
+            return
+        token = at_once(self.invites.store(Caller(user), request))["token"]
+        self.tokens[token] = (address, self.now)
+        self.waiting.add(token)
+        # What has expired is deleted bit by bit, wherever it is.
+        kept = {token for (token,) in rows(self.path, "SELECT token FROM invitations")}
+        expired = {token for token, (_, ts) in self.tokens.items() if self.now >= ts + INVITE_LIFETIME}
+        self.swept |= expired - kept
+
+    @rule(end=st.sampled_from(["delivered", "dead", "later"]))
+    def deliver(self, end):
+        """To every homeserver that something is due for, the first of it."""
+
+        def settle(tx):
+            leases = [
+                lease
+                for failing in (False, True)
+                for lease in outbox_rows.lease(tx, ONBIND, self.now, 1000, 10, failing=failing)
+            ]
+            for lease in leases:
+                if end == "delivered":
+                    outbox_rows.delivered(tx, ONBIND, lease, "POST")
+                elif end == "dead":
+                    outbox_rows.bury(tx, ONBIND, lease, "refused", answered=True)
+                else:
+                    outbox_rows.retry(tx, ONBIND, lease, self.now + 1000, "down", self.now, 0.0)
+            return [told(orjson.loads(lease.delivery.payload)) for lease in leases]
+
+        for row in self.db.write(settle).result:
+            if end != "later":
+                self.untold.remove(row)
+            if end == "dead" and row[3]:
+                self.dead.add(row[3])
 
     @rule(caller=users, user=users, address=addresses)
     def unbind(self, caller, user, address):
@@ -133,6 +226,7 @@ class Bindings(RuleBasedStateMachine):
         at_once(self.associations.unbind(Caller(caller), request))
         if self.bound.get(address) == user:
             del self.bound[address]
+            self.withdraw(address)
 
     @rule(ms=st.sampled_from([1, 1000, GRACE, GRACE + 1, INTERVAL, -1000]))
     def let_time_pass(self, ms):
@@ -182,17 +276,35 @@ class Bindings(RuleBasedStateMachine):
             assert answer == self.bound
 
     @invariant()
-    def homeservers_will_hear_of_every_bind_in_order(self):
-        payloads = [
-            orjson.loads(payload)
-            for (payload,) in rows(self.path, "SELECT payload FROM outbox ORDER BY outbox_id")
-        ]
-        assert [(told["mxid"], told["address"], told["ts"]) for told in payloads] == self.told
+    def homeservers_will_hear_of_what_is_bound_in_order(self):
+        payloads = rows(
+            self.path,
+            "SELECT payload FROM outbox WHERE kind = 'onbind' AND state = 'pending' ORDER BY outbox_id",
+        )
+        bodies = [orjson.loads(payload) for (payload,) in payloads]
+        assert [told(body) for body in bodies] == self.untold
+        assert {(body["address"], body["mxid"]) for body in bodies} <= set(self.bound.items())
+        for body in bodies:
+            verify_signed_json(body, SERVER_NAME, KEY)
+            for each in body["invites"]:
+                verify_signed_json(each["signed"], SERVER_NAME, KEY)
+
+    @invariant()
+    def an_invitation_waits_or_is_on_its_way_or_was_refused_or_is_gone(self):
+        found = rows(
+            self.path,
+            "SELECT token, address, state FROM invitations LEFT JOIN outbox USING (outbox_id)",
+        )
+        assert {token for token, _, state in found if state is None} == self.waiting - self.swept
+        assert {token for token, _, state in found if state == "dead"} == self.dead - self.swept
+        on_their_way = {row[3] for row in self.untold if row[3]}
+        assert {token for token, _, state in found if state == "pending"} == on_their_way - self.swept
+        assert all(self.tokens[token][0] == address for token, address, _ in found)
 
     def teardown(self):
         self.db.connection.close()
         shutil.rmtree(self.folder)
 
 
-Bindings.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+Bindings.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestBindings = Bindings.TestCase

@@ -49,7 +49,7 @@ class Post:
             now_ms=self.clock.now_ms() if created_ts is None else created_ts,
         )
 
-    def start(self, deliverer, *, max_in_flight=10):
+    def start(self, deliverer, *, max_in_flight=10, keeps_payload=True):
         worker = OutboxWorker(
             db=self.db,
             kind=ONBIND,
@@ -58,6 +58,7 @@ class Post:
             max_in_flight=max_in_flight,
             lease_ms=LEASE_MS,
             retry_for_ms=14 * DAY_MS,
+            keeps_payload=keeps_payload,
             now_ms=self.clock.now_ms,
             jitter=lambda: 0.0,
             on_result=self.results,
@@ -467,3 +468,66 @@ async def test_signs_of_life_cannot_turn_the_back_off_into_a_flood(post):
         await post.wait(0.05)
     # One at once, and what the back-off has in five seconds.
     assert len(deliverer.seen) <= 5
+
+
+# --- what an operator can try again --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("keeps", "payload"), [(True, "payload 1"), (False, "")])
+@pytest.mark.parametrize(("result", "age"), [(REFUSED, 0), (DOWN, 14 * DAY_MS)], ids=["refused", "too old"])
+@pytest_twisted.ensureDeferred
+async def test_what_was_given_up_keeps_what_it_says_only_where_it_may(post, keeps, payload, result, age):
+    await post.add(created_ts=START_MS - age)
+    post.start(ScriptedDeliverer({A: [result]}), keeps_payload=keeps)
+    assert await post.results.count(1) == ["dead"]
+    assert rows(post.path, "SELECT state, payload FROM outbox") == [("dead", payload)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_will_be_tried_again_keeps_what_it_says(post):
+    await post.add()
+    post.start(ScriptedDeliverer({A: [DOWN]}), keeps_payload=False)
+    assert await post.results.count(1) == ["retry"]
+    assert rows(post.path, "SELECT state, payload FROM outbox") == [("pending", "payload 1")]
+
+
+@pytest.mark.parametrize("result", [Delivered(), DOWN, REFUSED])
+@pytest_twisted.ensureDeferred
+async def test_what_is_withdrawn_on_its_way_ends_well_and_the_next_one_goes(post, result):
+    await post.add(key="withdrawn")
+    await post.add()
+    deliverer = HeldDeliverer()
+    post.start(deliverer)
+    await deliverer.arrived.count(1)
+
+    def withdraw(tx):
+        for number in outbox_rows.rows_of(tx, "withdrawn"):
+            outbox_rows.withdraw(tx, number)
+
+    await post.db.write(withdraw)
+    deliverer.end(result)
+    await post.results.count(1)
+    await post.wait(2)
+    arrived = await deliverer.arrived.count(2)
+    assert [delivery.payload for delivery in arrived] == ["payload 1", "payload 2"]
+    deliverer.end(Delivered())
+    assert (await post.results.count(2))[-1] == "delivered"
+    assert rows(post.path, "SELECT * FROM outbox") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_destination_will_not_have_now_holds_nothing_else_up(post):
+    for _ in range(3):
+        await post.add()
+    later = NotDelivered("450 greylisted", permanent=False, destination_is_well=True)
+    deliverer = ScriptedDeliverer({A: [later]})
+    worker = post.start(deliverer)
+    # All at once, without a moment's wait, and a sign of life has nothing to wake.
+    assert await post.results.count(3) == ["retry", "delivered", "delivered"]
+    await post.clock.armed()
+    writes = post.db.writes
+    worker.heard_from(A)
+    assert post.db.writes == writes
+    await post.wait(1)
+    assert (await post.results.count(4))[-1] == "delivered"
+    assert payloads(deliverer) == ["payload 1", "payload 2", "payload 3", "payload 1"]

@@ -8,8 +8,9 @@ from fixtures import BASE_URL, DAY_MS
 from store_tools import START_MS, rows
 from twisted.internet.defer import CancelledError, Deferred
 
-from sydentish.actions.accounts import Caller
-from sydentish.actions.validation import Credentials, TokenRequest, Validated
+from sydentish.actions.accounts import NOBODY, Caller
+from sydentish.actions.messages import TokenRequest
+from sydentish.actions.validation import Credentials, Validated
 from sydentish.domain.accounts import hash_secret
 from sydentish.domain.errors import (
     EmailSendError,
@@ -51,7 +52,7 @@ async def settled(house):
         await house.db.write(lambda _tx: None)
 
 
-async def submit(house, sid, token=None, *, secret=SECRET, caller=None):
+async def submit(house, sid, token=None, *, secret=SECRET, caller=NOBODY):
     token = house.sender.last_token() if token is None else token
     return await house.validation.submit_token(caller, Credentials(sid, secret), token)
 
@@ -319,7 +320,7 @@ async def test_an_unknown_session_and_a_wrong_secret_are_one_error(house, caller
     for credentials in (Credentials("unknown", SECRET), Credentials(sid, "wrong"), Credentials(sid, "")):
         for deed in (
             lambda c: house.validation.validated(caller, c),
-            lambda c: house.validation.submit_token(None, c, house.sender.last_token()),
+            lambda c: house.validation.submit_token(NOBODY, c, house.sender.last_token()),
         ):
             with pytest.raises(NoValidSession) as error:
                 await deed(credentials)

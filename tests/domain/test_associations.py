@@ -35,6 +35,11 @@ def test_a_homeserver_is_told_of_a_bind_with_an_empty_list_of_invitations():
     assert onbind_body(ALICE) == {**ALICE.to_json(), "invites": []}
 
 
+def test_a_homeserver_is_told_of_one_invitation_with_the_bind_that_it_has_waited_for():
+    invite = {"token": "t", "signed": {}}
+    assert onbind_body(ALICE, invite) == {**ALICE.to_json(), "invites": [invite]}
+
+
 def test_no_two_bodies_share_a_list_of_invitations():
     first = onbind_body(ALICE)
     first["invites"].append("one user's invitation")

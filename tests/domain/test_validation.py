@@ -2,12 +2,13 @@ import dataclasses
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sydentish.domain.accounts import hash_secret, opaque_token
 from sydentish.domain.errors import (
     InvalidParam,
+    LimitExceeded,
     NoValidSession,
     SessionExpired,
     SessionNotValidated,
@@ -16,7 +17,10 @@ from sydentish.domain.errors import (
 from sydentish.domain.ids import opaque
 from sydentish.domain.threepids import Threepid
 from sydentish.domain.validation import (
+    CODE_BYTES,
+    CODES_KEPT,
     MAIL_TOKENS_KEPT,
+    MAX_WRONG_GUESSES,
     NEVER_SENT,
     SID_BYTES,
     TOKEN_BYTES,
@@ -25,8 +29,11 @@ from sydentish.domain.validation import (
     check_live,
     check_token,
     check_validated,
+    guessable,
+    hash_code,
     is_expired,
     must_send,
+    numeric_code,
     send_attempt,
     validation_link,
 )
@@ -43,6 +50,7 @@ SESSION = Session(
     validated_ts=None,
 )
 ATTEMPTS = st.integers(min_value=0, max_value=2**53)
+GRAMMAR = st.text(alphabet="abcXYZ019.=_-", min_size=1, max_size=255)
 
 
 def sent(attempt):
@@ -115,7 +123,7 @@ def links(tokens):
 @pytest.mark.parametrize("position", range(MAIL_TOKENS_KEPT))
 def test_the_right_token_is_found_wherever_it_stands_among_those_that_were_sent(position):
     tokens = [f"token {number}" for number in range(MAIL_TOKENS_KEPT)]
-    assert check_token(tokens[position], links(tokens)).number == position
+    assert check_token(hash_secret(tokens[position]), links(tokens)).number == position
 
 
 @pytest.mark.parametrize(
@@ -123,7 +131,7 @@ def test_the_right_token_is_found_wherever_it_stands_among_those_that_were_sent(
 )
 def test_a_token_that_was_not_sent_is_incorrect_and_not_repeated(token):
     with pytest.raises(TokenIncorrect) as caught:
-        check_token(token, links(f"token {number}" for number in range(MAIL_TOKENS_KEPT)))
+        check_token(hash_secret(token), links(f"token {number}" for number in range(MAIL_TOKENS_KEPT)))
     assert caught.value.message == "The token is incorrect"
 
 
@@ -136,7 +144,7 @@ def test_without_a_token_sent_none_is_right(token):
 @given(st.text(), st.lists(st.text(), max_size=MAIL_TOKENS_KEPT))
 def test_a_token_is_right_exactly_when_it_was_sent(token, sent_tokens):
     try:
-        check_token(token, links(sent_tokens))
+        check_token(hash_secret(token), links(sent_tokens))
         right = True
     except TokenIncorrect:
         right = False
@@ -147,6 +155,83 @@ def test_sids_and_tokens_have_at_least_128_bits_and_fit_where_they_go():
     for size in (SID_BYTES, TOKEN_BYTES):
         assert size * 8 >= 128
         assert opaque("sid", opaque_token(bytes(size)))
+
+
+def test_a_token_that_was_used_is_told_from_one_that_was_not():
+    tokens = [SentToken(1, hash_secret("old"), used=True), SentToken(2, hash_secret("new"), used=False)]
+    assert check_token(hash_secret("old"), tokens).used
+    assert not check_token(hash_secret("new"), tokens).used
+
+
+# --- codes ---------------------------------------------------------------------------------------------
+
+
+@given(st.binary(min_size=CODE_BYTES, max_size=CODE_BYTES))
+@example(bytes(CODE_BYTES))
+@example(b"\xff" * CODE_BYTES)
+def test_a_code_has_six_digits_whatever_it_is_made_from(random_bytes):
+    code = numeric_code(random_bytes)
+    assert len(code) == 6
+    assert set(code) <= set("0123456789")
+
+
+def test_a_code_can_begin_with_zeros():
+    assert numeric_code(bytes(CODE_BYTES)) == "000000"
+    assert numeric_code((42).to_bytes(CODE_BYTES)) == "000042"
+    assert numeric_code((999_999).to_bytes(CODE_BYTES)) == "999999"
+    assert numeric_code((1_000_000).to_bytes(CODE_BYTES)) == "000000"
+
+
+def test_no_code_is_likelier_than_another():
+    surplus = 256**CODE_BYTES % 10**6
+    assert surplus / 256**CODE_BYTES < 2**-64
+
+
+def test_only_one_code_is_valid_and_few_guesses_are_judged():
+    assert (CODES_KEPT, MAX_WRONG_GUESSES) == (1, 10)
+
+
+@given(st.from_regex(r"[0-9]{6}", fullmatch=True), GRAMMAR, GRAMMAR)
+def test_a_stored_code_depends_on_a_secret_that_is_not_stored(code, client_secret, other):
+    stored = hash_code(code, client_secret)
+    assert stored == hash_code(code, client_secret)
+    assert (stored == hash_code(code, other)) == (client_secret == other)
+    # What is stored beside it does not help to try all codes.
+    assert stored not in (hash_secret(code), hash_code(code, hash_secret(client_secret)), hash_code(code, ""))
+
+
+def test_a_code_of_odd_characters_is_only_wrong():
+    with pytest.raises(TokenIncorrect):
+        check_token(hash_code("\ud800", "secret"), [SentToken(1, hash_code("123456", "secret"), used=False)])
+
+
+def guessed(*wrong):
+    return [
+        SentToken(number, f"hash {number}", used=False, wrong_guesses=each)
+        for number, each in enumerate(wrong)
+    ]
+
+
+@pytest.mark.parametrize("wrong", range(MAX_WRONG_GUESSES))
+def test_up_to_ten_wrong_guesses_a_code_may_be_tried(wrong):
+    assert guessable(guessed(wrong)) == guessed(wrong)
+
+
+@pytest.mark.parametrize("wrong", [(10,), (11,), (10, 10), (10, 4711, 12)])
+def test_after_ten_wrong_guesses_a_code_is_judged_no_more(wrong):
+    with pytest.raises(LimitExceeded) as refused:
+        guessable(guessed(*wrong))
+    assert refused.value.retry_after_ms > 0
+    assert "new one" in refused.value.message
+
+
+def test_each_code_has_ten_guesses_of_its_own():
+    sent = guessed(10, 9, 0, 12)
+    assert guessable(sent) == [sent[1], sent[2]]
+
+
+def test_where_no_code_was_sent_there_is_nothing_to_guess_and_nothing_to_refuse():
+    assert guessable([]) == []
 
 
 @given(ATTEMPTS)
@@ -247,9 +332,6 @@ def test_an_attempt_is_a_number_that_can_be_stored_or_an_invalid_parameter(value
         return
     assert type(result) is int
     assert 0 <= result <= 2**53
-
-
-GRAMMAR = st.text(alphabet="abcXYZ019.=_-", min_size=1, max_size=255)
 
 
 @given(GRAMMAR, GRAMMAR, GRAMMAR)

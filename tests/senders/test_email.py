@@ -10,6 +10,7 @@ from senders.relays import SILENCE, templates_directory
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from sydentish.actions.ports import Style
 from sydentish.domain.errors import EmailSendError, InvalidEmail
 from sydentish.domain.threepids import normalise_email
 from sydentish.senders.email import EmailSender
@@ -65,7 +66,7 @@ def strangers(tmp_path_factory):
 async def test_the_mail_as_an_independent_relay_got_it(new_sender, new_client, new_mailbox, results):
     mailbox = new_mailbox(starttls=True)
     sender = new_sender(new_client(mailbox.port, "starttls"), from_name="Example, Inc. (Identität)")
-    await sender.send_verification("alice@example.org", LINK)
+    await sender.send_verification("alice@example.org", LINK, Style())
     mail = await mailbox.next_mail()
     assert (mail.sender, mail.recipients) == ("noreply@identity.example.org", ("alice@example.org",))
     message = assert_well_formed(mail.raw)
@@ -83,11 +84,38 @@ async def test_the_mail_as_an_independent_relay_got_it(new_sender, new_client, n
     assert results == ["sent"]
 
 
+MINE = "{% block subject %}Mine{% endblock %}{% block body %}{{ link }} {{ server_name }}{% endblock %}"
+
+
+@pytest.mark.parametrize(
+    ("configured", "asked", "subject"),
+    [
+        (None, None, "Default"),
+        ("acme", None, "Acme"),
+        ("acme", "beta", "Beta"),
+        (None, "beta", "Beta"),
+        (None, "unknown", "Default"),
+        (None, "../acme", "Default"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_the_brand_is_that_of_the_request_or_the_configured_one(
+    configured, asked, subject, new_sender, tmp_path
+):
+    for brand in ("default", "acme", "beta"):
+        (tmp_path / brand).mkdir()
+        (tmp_path / brand / "verification.eml.txt").write_text(MINE.replace("Mine", brand.capitalize()))
+    relay = Recorder()
+    sender = new_sender(relay, templates=Templates(templates_directory(), tmp_path), brand=configured)
+    await sender.send_verification("alice@example.org", LINK, Style(brand=asked, languages=("de",)))
+    assert assert_well_formed(relay.sent[0][2])["Subject"] == subject
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_mailbox_beyond_ascii(new_sender, new_client, new_mailbox):
     mailbox = new_mailbox()
     address = normalise_email("Jürgen@Bücher.example")
-    await new_sender(new_client(mailbox.port)).send_verification(address, LINK)
+    await new_sender(new_client(mailbox.port)).send_verification(address, LINK, Style())
     mail = await mailbox.next_mail()
     assert mail.mail_options == ("SMTPUTF8", "BODY=8BITMIME")
     message = assert_well_formed(mail.raw, seven_bits=False)
@@ -99,7 +127,7 @@ async def test_a_mailbox_beyond_ascii(new_sender, new_client, new_mailbox):
 async def test_a_domain_beyond_ascii_needs_no_smtputf8(new_sender, new_client, new_mailbox):
     mailbox = new_mailbox(smtputf8=False)
     sender = new_sender(new_client(mailbox.port), from_address="Mailer@Bücher.example")
-    await sender.send_verification(normalise_email("alice@Bücher.example"), LINK)
+    await sender.send_verification(normalise_email("alice@Bücher.example"), LINK, Style())
     mail = await mailbox.next_mail()
     message = assert_well_formed(mail.raw)
     assert message["To"] == "alice@xn--bcher-kva.example"
@@ -112,7 +140,7 @@ async def test_a_domain_beyond_ascii_needs_no_smtputf8(new_sender, new_client, n
 async def test_a_sender_beyond_ascii_needs_smtputf8(new_sender, new_client, new_mailbox):
     mailbox = new_mailbox()
     sender = new_sender(new_client(mailbox.port), from_address="identität@bücher.example")
-    await sender.send_verification("alice@example.org", LINK)
+    await sender.send_verification("alice@example.org", LINK, Style())
     mail = await mailbox.next_mail()
     assert mail.mail_options == ("SMTPUTF8", "BODY=8BITMIME")
     message = assert_well_formed(mail.raw, seven_bits=False)
@@ -125,7 +153,7 @@ async def test_a_sender_beyond_ascii_needs_smtputf8(new_sender, new_client, new_
 async def test_long_links_stay_whole(length, new_sender, new_client, new_mailbox):
     mailbox = new_mailbox()
     link = LINK + "&x=" + "%3D.=" * (length // 5)
-    await new_sender(new_client(mailbox.port)).send_verification("alice@example.org", link)
+    await new_sender(new_client(mailbox.port)).send_verification("alice@example.org", link, Style())
     text, html = (
         part.get_content() for part in assert_well_formed((await mailbox.next_mail()).raw).iter_parts()
     )
@@ -155,7 +183,7 @@ async def test_hostile_values_stay_where_they_are(place, hostile, new_sender, ne
     mailbox = new_mailbox()
     values = {} if place == "link" else {place: hostile}
     link = hostile if place == "link" else LINK
-    await new_sender(new_client(mailbox.port), **values).send_verification("alice@example.org", link)
+    await new_sender(new_client(mailbox.port), **values).send_verification("alice@example.org", link, Style())
     mail = await mailbox.next_mail()
     assert mail.recipients == ("alice@example.org",)
     message = assert_well_formed(mail.raw)
@@ -172,7 +200,7 @@ SUBJECT_OF_STRANGERS = (
 async def test_a_subject_stays_a_subject(hostile, new_sender, new_client, new_mailbox, strangers):
     mailbox = new_mailbox()
     sender = new_sender(new_client(mailbox.port), templates=strangers, server_name=hostile)
-    await sender.send_verification("alice@example.org", LINK)
+    await sender.send_verification("alice@example.org", LINK, Style())
     message = assert_well_formed((await mailbox.next_mail()).raw)
     assert message["Subject"] == one_line(f"Invite to {hostile}")
     assert LINK in next(message.iter_parts()).get_content().splitlines()
@@ -220,7 +248,7 @@ def test_nobody_adds_a_header(address, name, server_name, link, strangers):
     link = f"{LINK}&x={link}"
     # The relay takes it at once: it ends without having waited.
     with pytest.raises(StopIteration):
-        sender.send_verification(address, link).send(None)
+        sender.send_verification(address, link, Style()).send(None)
     [(envelope_sender, recipient, raw)] = relay.sent
     assert (envelope_sender, recipient.envelope) == ("noreply@identity.example.org", address)
     message = assert_well_formed(raw, seven_bits=address.isascii())
@@ -254,7 +282,7 @@ async def test_a_mail_that_would_say_something_else_is_not_sent(subject, new_sen
     relay = Recorder()
     sender = new_sender(relay, templates=Careless(subject))
     with pytest.raises(EmailSendError) as error:
-        await sender.send_verification("alice.secret@example.org", LINK)
+        await sender.send_verification("alice.secret@example.org", LINK, Style())
     assert relay.sent == []
     assert results == ["failed"]
     assert "mail not handed over, failed: the message is not what was meant" in logged()
@@ -267,7 +295,7 @@ async def test_a_mail_that_would_say_something_else_is_not_sent(subject, new_sen
 async def test_a_refusal(reply, new_sender, new_client, new_relay, results, logged):  # noqa: PLR0917
     relay = await new_relay(RCPT=reply)
     with pytest.raises(EmailSendError) as error:
-        await new_sender(new_client(relay.port)).send_verification("alice.secret@example.org", LINK)
+        await new_sender(new_client(relay.port)).send_verification("alice.secret@example.org", LINK, Style())
     assert results == ["refused"]
     assert f"the relay answered {reply[:3].decode()} to RCPT" in logged()
     assert not re.search("secret@|token=", logged() + str(error.value))
@@ -278,7 +306,7 @@ async def test_a_refusal(reply, new_sender, new_client, new_relay, results, logg
 async def test_a_failure(new_sender, new_client, new_relay, results, logged):
     relay = await new_relay(EHLO=b"alice.secret@example.org?\r\n")
     with pytest.raises(EmailSendError):
-        await new_sender(new_client(relay.port)).send_verification("alice.secret@example.org", LINK)
+        await new_sender(new_client(relay.port)).send_verification("alice.secret@example.org", LINK, Style())
     assert results == ["failed"]
     assert "does not speak SMTP at EHLO" in logged()
     assert "secret" not in logged().replace("client_secret", "")
@@ -288,7 +316,7 @@ async def test_a_failure(new_sender, new_client, new_relay, results, logged):
 async def test_a_relay_that_is_late(new_sender, new_client, new_relay, clock, results, logged):  # noqa: PLR0917
     relay = await new_relay(message=SILENCE)
     sender = new_sender(new_client(relay.port))
-    sending = Deferred.fromCoroutine(sender.send_verification("alice.secret@example.org", LINK))
+    sending = Deferred.fromCoroutine(sender.send_verification("alice.secret@example.org", LINK, Style()))
     await relay.reached("message")
     clock.advance(31)
     with pytest.raises(EmailSendError):

@@ -12,6 +12,7 @@ from sydentish.senders.render import TemplateProblem, Templates, one_line
 
 LINK = "https://identity.example.org/_matrix/identity/v2/validate/email/submitToken?sid=a&client_secret=b&token=c"
 VALUES = {"address": "alice@example.org", "link": LINK, "server_name": "identity.example.org"}
+PAGE = VALUES | {"medium": "email"}
 PAGES = {
     "validated": {},
     "failed": {"message": "The link is too old."},
@@ -88,9 +89,11 @@ def test_the_shipped_mail(templates):
     assert "Confirm your e-mail address" in elements.text
 
 
+@pytest.mark.parametrize("medium", ["email", "msisdn"])
 @pytest.mark.parametrize("outcome", PAGES)
-def test_the_shipped_page(outcome, templates):
-    text = templates.page("verify_response.html", None, VALUES | {"outcome": outcome} | PAGES[outcome])
+def test_the_shipped_page(outcome, medium, templates):
+    values = PAGE | {"outcome": outcome, "medium": medium} | PAGES[outcome]
+    text = templates.page("verify_response.html", None, values)
     elements = Elements(text)
     assert elements.of("html") == [{"lang": "en", "dir": "ltr"}]
     assert any(meta.get("name") == "viewport" for meta in elements.of("meta"))
@@ -100,7 +103,7 @@ def test_the_shipped_page(outcome, templates):
 
 
 def test_the_page_that_asks(templates):
-    text = templates.page("verify_response.html", None, VALUES | {"outcome": "confirm"} | PAGES["confirm"])
+    text = templates.page("verify_response.html", None, PAGE | {"outcome": "confirm"} | PAGES["confirm"])
     elements = Elements(text)
     assert elements.of("form") == [{"method": "post", "action": LINK}]
     fields = {field["name"]: field["value"] for field in elements.of("input")}
@@ -110,9 +113,7 @@ def test_the_page_that_asks(templates):
 
 
 def test_the_page_that_refuses_says_why(templates):
-    text = templates.page(
-        "verify_response.html", None, VALUES | {"outcome": "failed", "message": "Too <old>."}
-    )
+    text = templates.page("verify_response.html", None, PAGE | {"outcome": "failed", "message": "Too <old>."})
     assert "Too &lt;old&gt;." in text
 
 
@@ -159,7 +160,7 @@ def test_any_values(values, templates):
 @given(message=st.text())
 @settings(deadline=None)
 def test_any_message_on_a_page(message, templates):
-    values = VALUES | {"outcome": "failed"}
+    values = PAGE | {"outcome": "failed"}
     calm = Elements(templates.page("verify_response.html", None, values | {"message": ""}))
     page = Elements(templates.page("verify_response.html", None, values | {"message": message}))
     assert page.found == calm.found
@@ -306,6 +307,11 @@ SUBJECT = "{% block subject %}x{% endblock %}"
             "verification.eml.html",
             SUBJECT + "{% block body %}\n\n{{ adress }}{% endblock %}",
             r"html:3: .*'adress'",
+        ),
+        (
+            "invite.eml.html",
+            SUBJECT + "{% block body %}{{ sender }}\n{{ inviter }}{% endblock %}",
+            r"html:2: .*'inviter'",
         ),
         (
             "verify_response.html",

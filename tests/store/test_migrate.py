@@ -266,6 +266,20 @@ def test_a_step_is_taken_apart_where_its_statements_end(path, sql, expected):
     assert tables(path) == {"schema_steps", *expected}
 
 
+def test_what_was_there_before_invitations_and_codes_is_still_there(path):
+    steps = shipped_steps()
+    migrate(path, *steps[:2])
+    execute(path, "INSERT INTO validation_sessions VALUES ('s', 'email', 'a@b.c', 'h', 1, NULL, 5, 6)")
+    execute(path, "INSERT INTO validation_tokens VALUES ('s', 1, 'hash', 6)")
+    execute(path, "INSERT INTO outbox VALUES (7, 'onbind', 'x.org', 'k', '{}', 'pending', 1, 2, 3, NULL)")
+    migrate(path, *steps)
+    assert rows(path, "SELECT * FROM validation_sessions") == [("s", "email", "a@b.c", "h", 1, None, 5, 6)]
+    assert rows(path, "SELECT * FROM validation_tokens") == [("s", 1, "hash", 6, 0)]
+    assert rows(path, "SELECT outbox_id, due_ts FROM outbox") == [(7, 2)]
+    for table in ("invitations", "budgets", "ephemeral_keys"):
+        assert rows(path, f"SELECT * FROM {table}") == []
+
+
 def test_two_steps_with_one_number_are_a_mistake(tmp_path):
     (tmp_path / "0001_a.sql").write_text("CREATE TABLE a (b TEXT);")
     (tmp_path / "0001_b.sql").write_text("CREATE TABLE b (b TEXT);")

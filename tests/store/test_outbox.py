@@ -16,7 +16,7 @@ def add(tx):
     def add(destination="a.example.org", *, key=None, kind=KIND, now_ms=T0):
         nonlocal count
         count += 1
-        outbox.add(
+        return outbox.add(
             tx,
             kind=kind,
             destination=destination,
@@ -266,10 +266,112 @@ def test_times_that_a_wrong_clock_has_written_hold_nothing_up(tx, add):
 
 
 def test_only_what_waits_to_be_delivered_is_pending(tx, add):
-    add(key="k")
-    assert outbox.is_pending(tx, "k")
-    assert not outbox.is_pending(tx, "other")
+    number = add(key="k")
+    assert outbox.rows_of(tx, "k") == [number]
+    assert outbox.rows_of(tx, "other") == []
     (taken,) = lease(tx)
-    assert outbox.is_pending(tx, "k")
+    assert outbox.rows_of(tx, "k") == [number]
     outbox.bury(tx, KIND, taken, "refused", answered=True)
-    assert not outbox.is_pending(tx, "k")
+    assert outbox.rows_of(tx, "k") == []
+
+
+def test_what_is_added_has_a_number_of_its_own_and_nothing_has_none(tx, add):
+    first, again, second = add(key="a"), add(key="a"), add(key="b")
+    assert again is None
+    assert first is not None
+    assert second > first
+    assert tx.rows("SELECT outbox_id FROM outbox ORDER BY outbox_id") == [(first,), (second,)]
+    # Not even when its row is gone does another one get it.
+    outbox.withdraw(tx, second)
+    assert add(key="c") > second
+
+
+def test_a_cause_has_the_rows_whose_keys_begin_with_it(tx, add):
+    cause = "onbind:id.example.org:1"
+    mine = [add(key=key) for key in (cause, f"{cause}:1", f"{cause}:2", f"{cause}:10", f"{cause}:")]
+    for other in (
+        "onbind:id.example.org:10",
+        "onbind:id.example.org:",
+        f"{cause};",
+        f"{cause}0",
+        f"{cause}9:1",
+        cause[:-1],
+    ):
+        add(key=other)
+    assert sorted(outbox.rows_of(tx, cause)) == mine
+    assert outbox.rows_of(tx, "onbind:id.example.org:2") == []
+    assert outbox.rows_of(tx, "") == []
+
+
+def test_what_is_withdrawn_is_not_delivered_and_holds_nothing_up(tx, add):
+    add(key="kept", now_ms=T0 + 5)
+    number = add(key="gone", now_ms=T0)
+    assert outbox.next_due(tx, KIND, failing=True) == T0
+    outbox.withdraw(tx, number)
+    assert outbox.rows_of(tx, "gone") == []
+    assert outbox.next_due(tx, KIND, failing=True) == T0 + 5
+    assert payloads(lease(tx, T0 + 5)) == ["payload 1"]
+    outbox.withdraw(tx, number)
+    outbox.withdraw(tx, 4711)
+
+
+def test_the_last_row_of_a_destination_that_is_withdrawn_leaves_nothing_due(tx, add):
+    outbox.withdraw(tx, add())
+    assert outbox.next_due(tx, KIND, failing=True) is None
+    assert lease(tx) == []
+
+
+@pytest.mark.parametrize("end", ["delivered", "bury", "retry", "release"])
+def test_what_is_withdrawn_on_its_way_can_end_as_it_likes(tx, add, end):
+    number = add()
+    add()
+    (taken,) = lease(tx)
+    outbox.withdraw(tx, number)
+    # Its lease still holds for the destination: one thing at a time.
+    assert lease(tx) == []
+    ends = {
+        "delivered": lambda: outbox.delivered(tx, KIND, taken, "POST"),
+        "bury": lambda: outbox.bury(tx, KIND, taken, "refused", answered=True),
+        "retry": lambda: outbox.retry(tx, KIND, taken, T0 + 1000, "down", T0, 0.0),
+        "release": lambda: outbox.release(tx, KIND, taken),
+    }
+    ends[end]()
+    assert outbox.counts(tx) == [(KIND, "pending", 1, T0)]
+    assert payloads(lease(tx, T0 + 2000)) == ["payload 2"]
+
+
+@pytest.mark.parametrize(("keeps", "payload"), [(True, "payload 1"), (False, "")])
+def test_what_was_given_up_keeps_its_payload_only_where_it_may(tx, add, keeps, payload):
+    add()
+    (taken,) = lease(tx)
+    outbox.bury(tx, KIND, taken, "refused", answered=True, keeps_payload=keeps)
+    assert tx.rows("SELECT state, payload FROM outbox") == [("dead", payload)]
+
+
+def test_a_destination_that_is_well_all_the_same_is_given_the_next_at_once(tx, add):
+    add()
+    add()
+    (first,) = lease(tx)
+    outbox.retry(tx, KIND, first, T0 + 60_000, "greylisted", T0, None)
+    assert outbox.failing(tx, KIND) == set()
+    (second,) = outbox.lease(tx, KIND, T0, LEASE_MS, 10, failing=False)
+    assert second.delivery.payload == "payload 2"
+    outbox.delivered(tx, KIND, second, None)
+    assert outbox.next_due(tx, KIND, failing=False) == T0 + 60_000
+    assert lease(tx, T0 + 59_999) == []
+    (again,) = lease(tx, T0 + 60_000)
+    assert (again.delivery.payload, again.delivery.attempts) == ("payload 1", 1)
+
+
+def test_a_destination_that_answers_is_well_again_whatever_it_says_of_one_row(tx, add):
+    add()
+    (taken,) = lease(tx)
+    outbox.retry(tx, KIND, taken, T0 + 1000, "down", T0, 0.0)
+    assert outbox.failing(tx, KIND) == {"a.example.org"}
+    (taken,) = lease(tx, T0 + 1000)
+    outbox.retry(tx, KIND, taken, T0 + 5000, "greylisted", T0 + 1000, None)
+    assert outbox.failing(tx, KIND) == set()
+    (taken,) = lease(tx, T0 + 5000)
+    outbox.retry(tx, KIND, taken, T0 + 6000, "down", T0 + 5000, 0.0)
+    # Its back-off begins anew.
+    assert outbox.next_due(tx, KIND, failing=True) == T0 + 6000

@@ -7,9 +7,11 @@ import pytest
 from store_tools import START_MS
 
 from sydentish.domain.delivery import Delivery
+from sydentish.domain.invites import Invitation
 from sydentish.domain.lookup import hash_address
+from sydentish.domain.ratelimit import Charge, Rate
 from sydentish.domain.threepids import EMAIL, Threepid
-from sydentish.store import accounts, associations, keys, lookup, outbox, terms, validation
+from sydentish.store import accounts, associations, budgets, invites, keys, lookup, outbox, terms, validation
 from sydentish.store.outbox import Lease
 from sydentish.store.sqlite import DIALECT, SqliteTx, connect
 
@@ -18,8 +20,12 @@ ADDRESS = Threepid(EMAIL, "u7@example.org")
 LEASE = Lease(
     Delivery(7, "hs7.example.org", "{}", 0, None), created_ts=START_MS, failing=False, until_ts=START_MS
 )
+INVITATION = Invitation("new", ADDRESS, "!r:hs.example.org", "@a:hs.example.org", 0, START_MS)
+RATE = Rate(10, 3600_000)
 HASHES = json.dumps([hash_address(Threepid(EMAIL, f"u{n}@example.org"), "p1") for n in range(500)])
 PLAIN = json.dumps([[f"u{n}@example.org email", EMAIL, f"u{n}@example.org"] for n in range(500)])
+# A bucket that is there, and two that are not: each of those sweeps.
+CHARGES = [Charge(budget, key, RATE) for budget, key in (("mails", "7"), ("mails", "new"), ("sms", "7"))]
 
 DEEDS = [
     ("account_of", lambda tx: accounts.account_of(tx, "t7")),
@@ -34,6 +40,7 @@ DEEDS = [
     ("keep_newest_tokens", lambda tx: validation.keep_newest_tokens(tx, "s7", 9, 5)),
     ("set_sent", lambda tx: validation.set_sent(tx, "s7", 9, None, 1)),
     ("set_validated", lambda tx: validation.set_validated(tx, "s7", 1, 1)),
+    ("add_wrong_guess", lambda tx: validation.add_wrong_guess(tx, "s7")),
     ("association", lambda tx: associations.association(tx, ADDRESS)),
     ("delete_association", lambda tx: associations.delete(tx, ADDRESS)),
     ("first_associations", lambda tx: associations.after(tx, None, 10)),
@@ -44,14 +51,23 @@ DEEDS = [
     ("find_plain", lambda tx: lookup.find_plain(tx, PLAIN)),
     ("drop_hashes", lambda tx: lookup.drop_hashes(tx, START_MS + 1, 10)),
     ("is_ephemeral_valid", lambda tx: keys.is_ephemeral_valid(tx, b"7", 1)),
+    ("invites_add", lambda tx: invites.add(tx, INVITATION, b"new")),
+    ("invites_waiting", lambda tx: invites.waiting(tx, ADDRESS, START_MS)),
+    ("invites_hand_over", lambda tx: invites.hand_over(tx, "t7", 7)),
+    ("invites_take_back", lambda tx: invites.take_back(tx, [7, 8])),
+    ("sender_of", lambda tx: invites.sender_of(tx, "7", b"7", 1)),
+    ("is_known", lambda tx: invites.is_known(tx, "7", 1)),
+    ("charge_known_and_new", lambda tx: budgets.charge(tx, CHARGES, START_MS)),
     (
         "outbox_add",
         lambda tx: outbox.add(
             tx, kind="onbind", destination="hs7.example.org", idempotency_key="new", payload="{}", now_ms=1
         ),
     ),
-    ("outbox_is_pending", lambda tx: outbox.is_pending(tx, "onbind:x:7")),
+    ("outbox_pending", lambda tx: outbox.rows_of(tx, "onbind:id:7")),
+    ("outbox_withdraw", lambda tx: outbox.withdraw(tx, 7)),
     ("outbox_lease", lambda tx: outbox.lease(tx, "onbind", START_MS, 1000, 10, failing=False)),
+    ("outbox_lease_failing", lambda tx: outbox.lease(tx, "onbind", START_MS, 1000, 10, failing=True)),
     ("outbox_next_due", lambda tx: outbox.next_due(tx, "onbind", failing=True)),
     ("outbox_delivered", lambda tx: outbox.delivered(tx, "onbind", LEASE, "PUT")),
     ("outbox_bury", lambda tx: outbox.bury(tx, "onbind", LEASE, "refused", answered=True)),
@@ -98,13 +114,18 @@ FILL = """
     INSERT INTO accepted_terms SELECT '@u' || n || ':example.org', 'privacy', '1', 'https://x', 0 FROM n
     INSERT INTO validation_sessions
         SELECT 's' || n, 'email', 'u' || n || '@example.org', 'secret' || n, 1, NULL, n, NULL FROM n
-    INSERT INTO validation_tokens SELECT 's' || n, 1, 'h', NULL FROM n
+    INSERT INTO validation_tokens SELECT 's' || n, 1, 'h', NULL, 0 FROM n
     INSERT INTO associations
         SELECT 'email', 'u' || n || '@example.org', '@u' || n || ':example.org', n, n, n, 'id', n FROM n
-    INSERT INTO ephemeral_keys SELECT CAST(n AS BLOB), n FROM n
+    INSERT INTO ephemeral_keys SELECT CAST(n AS BLOB), n, 'h' || n, '@a:b' FROM n
+    INSERT INTO budgets SELECT 'mails', 'h' || n, n FROM n
     INSERT INTO outbox
-        SELECT n, 'onbind', 'hs' || n || '.example.org', 'k' || n, '{{}}', 'pending', 0, n, 0, NULL FROM n
+        SELECT n, 'onbind', 'hs' || n || '.example.org', 'onbind:id:' || n || ':1', '{{}}', 'pending', 0, n, 0, NULL FROM n
     INSERT INTO outbox_destinations SELECT 'onbind', 'hs' || n || '.example.org', n, 0, 0, NULL, 0, NULL FROM n
+    INSERT INTO invitations
+        SELECT 't' || n, 'email', 'u' || n || '@example.org', '!r:x', '@a:b', n, {start} + n, n FROM n
+    INSERT INTO invitations
+        SELECT 'w' || n, 'email', 'u' || n || '@example.org', '!r:x', '@a:b', n, {start} + n, NULL FROM n
 """
 
 
@@ -143,6 +164,25 @@ def test_the_outbox_finds_what_is_due_without_sorting(connection):
     assert not [step for step in tx.plan if "TEMP B-TREE" in step]
 
 
+def test_full_buckets_are_found_without_sorting(connection):
+    tx = ExplainingTx(connection)
+    budgets.charge(tx, CHARGES, START_MS)
+    assert not [step for step in tx.plan if "TEMP B-TREE" in step]
+    assert [step for step in tx.plan if "budgets_by_time" in step]
+
+
+def test_invitations_that_wait_are_found_by_their_address(connection):
+    tx = ExplainingTx(connection)
+    assert [each.token for each in invites.waiting(tx, ADDRESS, START_MS)] == ["w7"]
+    assert any("invitations_by_address" in step for step in tx.plan)
+
+
+def test_the_rows_of_a_cause_are_found_by_their_keys(connection):
+    tx = ExplainingTx(connection)
+    assert outbox.rows_of(tx, "onbind:id:7") == [7]
+    assert not [step for step in tx.plan if "outbox_by_" in step]
+
+
 def test_this_would_find_a_scan(connection):
     tx = ExplainingTx(connection)
     tx.row("SELECT * FROM associations WHERE origin_id = 1")
@@ -163,6 +203,7 @@ def test_foreign_keys_need_no_scan_when_a_parent_goes(connection):
         "accepted_terms WHERE user_id = ?",
         "validation_tokens WHERE sid = ?",
         "lookup_hashes WHERE pepper_id = ?",
+        "invitations WHERE outbox_id = ?",
     ):
         tx.rows(f"SELECT 1 FROM {child}", ("x",))
     assert not [step for step in tx.plan if step.startswith("SCAN")]

@@ -6,10 +6,11 @@ import pytest
 
 from sydentish.domain.accounts import Account
 from sydentish.domain.associations import Association
+from sydentish.domain.invites import Invitation
 from sydentish.domain.terms import Acceptance
 from sydentish.domain.threepids import EMAIL, Threepid
 from sydentish.domain.validation import NEVER_SENT, Session
-from sydentish.store import accounts, associations, keys, terms, validation
+from sydentish.store import accounts, associations, invites, keys, terms, validation
 from sydentish.store.counters import next_number
 
 ALICE = "@alice:hs.example.org"
@@ -88,7 +89,7 @@ def test_acceptances_add_up_and_the_first_of_a_version_stays(tx):
 
 
 def test_an_ephemeral_key_is_valid_until_its_end(tx):
-    keys.add_ephemeral(tx, b"\x00key\xff", 100)
+    invites.add(tx, Invitation("t", ADDRESS, "!r:x.org", ALICE, 0, 100), b"\x00key\xff")
     assert keys.is_ephemeral_valid(tx, b"\x00key\xff", 99)
     assert not keys.is_ephemeral_valid(tx, b"\x00key\xff", 100)
     assert not keys.is_ephemeral_valid(tx, b"\x00key", 0)
@@ -175,6 +176,24 @@ def test_a_validation_changes_the_session(tx):
         ("first", True),
         ("second", False),
     }
+
+
+def test_a_wrong_guess_is_one_at_every_token_that_the_session_has(tx):
+    for sid in ("s1", "s2"):
+        validation.add_session(tx, make_session(sid))
+        validation.add_token(tx, sid, "first")
+    validation.add_wrong_guess(tx, "s1")
+    validation.add_wrong_guess(tx, "unknown")
+    validation.add_token(tx, "s1", "second")
+    validation.add_wrong_guess(tx, "s1")
+    # Neither what was handed over nor what was proved makes less of them.
+    validation.set_sent(tx, "s1", 2, None, 200)
+    validation.set_validated(tx, "s1", 1, 400)
+    found = {
+        sid: [(each.token_hash, each.wrong_guesses) for each in validation.tokens(tx, sid)]
+        for sid in ("s1", "s2")
+    }
+    assert found == {"s1": [("first", 2), ("second", 1)], "s2": [("first", 0)]}
 
 
 def test_a_mail_gives_new_time_to_a_session_but_not_to_a_proof(tx):

@@ -31,7 +31,8 @@ db = SqliteDatabase(path, reactor, readers=1, max_queue=100, busy_timeout_ms=200
 
 def add(tx, size=100):
     number = next_number(tx, "numbers")
-    tx.run("INSERT INTO ephemeral_keys VALUES (?, ?)", (b"%8d" % number + bytes(size), number))
+    key = b"%8d" % number + bytes(size)
+    tx.run("INSERT INTO ephemeral_keys (public_key, expires_ts) VALUES (?, ?)", (key, number))
     return number
 
 async def main(_reactor):
@@ -65,7 +66,7 @@ def numbers(path):
 
 
 def add_key(tx, name, size=0):
-    tx.run("INSERT INTO ephemeral_keys VALUES (?, 0)", (name + bytes(size),))
+    tx.run("INSERT INTO ephemeral_keys (public_key, expires_ts) VALUES (?, 0)", (name + bytes(size),))
 
 
 def keys(path):
@@ -170,7 +171,8 @@ async def test_a_statement_of_many_rows_that_does_not_fit_leaves_nothing(db, pat
         add_key(tx, b"a")
         tx.run(
             """
-            INSERT INTO ephemeral_keys WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 500)
+            INSERT INTO ephemeral_keys (public_key, expires_ts)
+            WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 500)
             SELECT zeroblob(1000 + n), 0 FROM n
             """
         )
@@ -183,7 +185,7 @@ async def test_a_statement_of_many_rows_that_does_not_fit_leaves_nothing(db, pat
 
 
 def test_a_file_that_may_not_grow_is_busy_and_recovers(path):
-    with writer(path, 1_000_000, limit=200_000) as process:
+    with writer(path, 1_000_000, limit=400_000) as process:
         lines, errors = process.communicate(timeout=SECONDS)
     assert (process.returncode, errors) == (0, "")
     *before, busy, after = lines.split()

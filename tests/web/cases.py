@@ -1,101 +1,19 @@
 """Every endpoint with every answer that the specification, or the design, documents for it.
 
-A case is asked in a `World`: two users, and sessions in every state.
+A case is asked in a `World`. Those of version 1 are in `cases_v1`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
 
-from fixtures import DAY_MS, public_key_bytes
-from unpaddedbase64 import encode_base64
+from fixtures import DAY_MS, INVITES, public_key_bytes
+from unpaddedbase64 import decode_base64, encode_base64
+from web.conftest import TERMS as POLICIES
+from web.rows import ALICE, ROWS, needs_terms
+from web.world import BOUND, INVITED, PHONE, PROVED, ROOM, Case
 
-from sydentish.actions.accounts import Caller
-from sydentish.actions.validation import Credentials, TokenRequest
-from sydentish.domain.errors import HomeserverError, HomeserverTimeout
-from sydentish.domain.lookup import hash_address
-from sydentish.domain.threepids import EMAIL, Threepid
+from sydentish.domain.invites import InvitePolicy
 
-ALICE = "@alice:hs.example.org"
-SECRET = "monkeys_are_GREAT"
-BOUND = "bound@example.org"
-PROVED = "proved@example.org"
 PUBLIC_KEY = encode_base64(public_key_bytes())
-
-
-@dataclass
-class World:
-    """What a case can talk about."""
-
-    server: Any
-    token: str
-    sessions: dict[str, Credentials] = field(default_factory=dict)
-    mail_token: str = ""
-    pepper: str = ""
-
-    def session(self, state):
-        found = self.sessions[state]
-        return {"sid": found.sid, "client_secret": found.client_secret}
-
-    def address_hash(self, address):
-        return hash_address(Threepid(EMAIL, address), self.pepper)
-
-
-async def make_world(serve, **options):
-    server = await serve(**options)
-    house = server.house
-    caller = Caller(await house.token(ALICE), needs_terms=False)
-    world = World(server, caller.token)
-    world.sessions["expired"] = await house.prove(caller, "old@example.org", SECRET)
-    house.advance(DAY_MS + 1)
-    world.sessions["bound"] = await house.prove(caller, BOUND, SECRET)
-    await house.associations.bind(caller, world.sessions["bound"], ALICE)
-    world.sessions["proved"] = await house.prove(caller, PROVED, SECRET)
-    request = TokenRequest(Threepid(EMAIL, "pending@example.org"), SECRET, 1, None)
-    world.sessions["pending"] = Credentials(await house.validation.request_token(caller, request), SECRET)
-    world.mail_token = house.sender.last_token()
-    known = world.sessions["proved"]
-    world.sessions["unknown"] = Credentials("unknown", SECRET)
-    world.sessions["other secret"] = Credentials(known.sid, "wrong")
-    world.pepper = (await house.lookup.hash_details(caller))["lookup_pepper"]
-    house.verifier.tokens |= {
-        "good": ALICE,
-        "down": HomeserverError("The homeserver cannot be reached"),
-        "slow": HomeserverTimeout("The homeserver did not answer in time"),
-    }
-    return world
-
-
-@dataclass(frozen=True)
-class Case:
-    """One request and its answer.
-
-    Attributes:
-        params: makes the parameters from the world.
-        token: whether alice's token is sent.
-        answer: the body of a good answer, or a function that checks it.
-        prepare: what happens to the house before.
-    """
-
-    name: str
-    method: str
-    path: str
-    status: int = 200
-    errcode: str | None = None
-    params: Callable[[World], dict] | None = None
-    token: bool = True
-    answer: Any = None
-    prepare: Callable[[Any], None] = lambda _house: None
-
-    def __str__(self):
-        return f"{self.method} {self.path}: {self.name}"
-
-    async def ask(self, world):
-        self.prepare(world.server.house)
-        params = self.params(world) if self.params else None
-        where = {"query": params} if self.method == "GET" else {"params": params}
-        token = world.token if self.token else None
-        return await world.server.ask(self.method, self.path, token=token, **where)
 
 
 def _openid(token="good", **changes):
@@ -144,13 +62,98 @@ def _fail_mails(house):
     house.sender.failing = True
 
 
+def _fail_codes(house):
+    house.codes.failing = True
+
+
+def _reject_codes(house):
+    house.codes.rejected = frozenset({"GB"})
+
+
+def _wait_for_ever(house):
+    house.advance(91 * DAY_MS)
+
+
+def _standard(key):
+    return encode_base64(decode_base64(key))
+
+
+def _url_safe(key):
+    return encode_base64(decode_base64(key), urlsafe=True)
+
+
+def _ephemeral(spelt=lambda key: key):
+    return lambda world: {"public_key": spelt(world.invitation["public_key"])}
+
+
+def _has(name):
+    return lambda body, _world: name in body
+
+
+def _sms(**changes):
+    return lambda _world: (
+        {
+            "client_secret": "s3cret",
+            "country": "GB",
+            "phone_number": "07700900999",
+            "send_attempt": 1,
+        }
+        | changes
+    )
+
+
+def _invite(**changes):
+    return lambda _world: (
+        {
+            "medium": "email",
+            "address": "carol@example.org",
+            "room_id": ROOM,
+            "sender": ALICE,
+        }
+        | changes
+    )
+
+
+def _sign(**changes):
+    return lambda world: (
+        {
+            "mxid": "@carol:hs.example.org",
+            "token": world.invitation["token"],
+            "private_key": world.invitation["private_key"],
+        }
+        | changes
+    )
+
+
+def _stored(body, world):
+    assert set(body) == {"token", "public_keys", "public_key", "display_name"}
+    assert body["display_name"] == "car...@exa..."
+    (long_term, ephemeral) = body["public_keys"]
+    where = "https://id.example.org/_matrix/identity/v2/pubkey"
+    assert long_term == {"public_key": PUBLIC_KEY, "key_validity_url": f"{where}/isvalid"}
+    assert ephemeral["key_validity_url"] == f"{where}/ephemeral/isvalid"
+    return body["public_key"] == PUBLIC_KEY != ephemeral["public_key"]
+
+
+def _signed_invitation(body, world):
+    assert set(body) == {"mxid", "sender", "token", "signatures"}
+    assert (body["mxid"], body["sender"]) == ("@carol:hs.example.org", ALICE)
+    return body["token"] == world.invitation["token"] and list(body["signatures"]) == ["id.example.org"]
+
+
 REGISTER, TERMS, LOOKUP = "v2/account/register", "v2/terms", "v2/lookup"
+LOG_OUT = "v2/account/logout"
 REQUEST, SUBMIT = "v2/validate/email/requestToken", "v2/validate/email/submitToken"
 VALIDATED, BIND, UNBIND = "v2/3pid/getValidated3pid", "v2/3pid/bind", "v2/3pid/unbind"
+SMS, CODE = "v2/validate/msisdn/requestToken", "v2/validate/msisdn/submitToken"
+INVITE, SIGN = "v2/store-invite", "v2/sign-ed25519"
 VALID, EPHEMERAL = "v2/pubkey/isvalid", "v2/pubkey/ephemeral/isvalid"
 _token = lambda world: world.mail_token  # noqa: E731 - a parameter that is known in a world
+_code = lambda world: world.code  # noqa: E731
+_BLOCKED = {"invites": replace(INVITES, policy=InvitePolicy(blocked_rooms=frozenset({"!blocked:a.org"})))}
+_NO_INVITES = {"invites": replace(INVITES, enabled=False)}
 
-CASES = [
+_MAIN = [
     Case("all", "GET", "versions", token=False, answer={"versions": [f"v1.{n}" for n in range(1, 20)]}),
     Case("alive", "GET", "v2", token=False, answer={}),
     Case("ok", "POST", REGISTER, params=_openid(), token=False, answer=_keys("token", "access_token")),
@@ -162,8 +165,9 @@ CASES = [
     Case("name", "POST", REGISTER, 400, "M_INVALID_PARAM", _openid(matrix_server_name="a/b"), token=False),
     Case("ok", "GET", "v2/account", answer={"user_id": ALICE}),
     Case("no token", "GET", "v2/account", 401, "M_UNAUTHORIZED", token=False),
-    Case("ok", "POST", "v2/account/logout", answer={}),
-    Case("no token", "POST", "v2/account/logout", 401, "M_UNAUTHORIZED", token=False),
+    Case("ok", "POST", LOG_OUT, answer={}),
+    Case("unknown token", "POST", LOG_OUT, 401, "M_UNKNOWN_TOKEN", token="unknown"),
+    Case("no token", "POST", LOG_OUT, 401, "M_UNAUTHORIZED", token=False),
     Case("none", "GET", TERMS, token=False, answer={"policies": {}}),
     Case("unknown URL", "POST", TERMS, params=lambda _world: {"user_accepts": ["x"]}, answer={}),
     Case("nothing", "POST", TERMS, params=lambda _world: {"user_accepts": []}, answer={}),
@@ -284,3 +288,144 @@ CASES = [
     ),
     Case("no key", "GET", EPHEMERAL, params=lambda _world: {"public_key": ""}, answer={"valid": False}),
 ]
+_TELEPHONES = [
+    Case(
+        "ok",
+        "POST",
+        SMS,
+        params=_sms(),
+        answer=lambda body, _world: (
+            body.pop("sid")
+            and body == {"success": True, "msisdn": "447700900999", "intl_fmt": "+44 7700 900999"}
+        ),
+    ),
+    Case(
+        "international",
+        "POST",
+        SMS,
+        params=_sms(country="DE", phone_number="+44 7700 900999"),
+        answer=_has("sid"),
+    ),
+    Case("lower case", "POST", SMS, params=_sms(country="gb"), answer=_has("sid")),
+    Case("attempt as text", "POST", SMS, params=_sms(send_attempt="1"), answer=_has("sid")),
+    Case("next_link", "POST", SMS, params=_sms(next_link="https://app.example.org/"), answer=_has("sid")),
+    Case("null next_link", "POST", SMS, params=_sms(next_link=None), answer=_has("sid")),
+    Case("javascript", "POST", SMS, 400, "M_INVALID_PARAM", _sms(next_link="javascript:alert(1)")),
+    Case("no number", "POST", SMS, 400, "M_INVALID_ADDRESS", _sms(phone_number="nobody")),
+    Case("empty number", "POST", SMS, 400, "M_INVALID_ADDRESS", _sms(phone_number="")),
+    Case("too short", "POST", SMS, 400, "M_INVALID_ADDRESS", _sms(phone_number="077")),
+    Case("too long", "POST", SMS, 400, "M_INVALID_ADDRESS", _sms(phone_number="0" * 5000)),
+    Case("line break", "POST", SMS, 400, "M_INVALID_ADDRESS", _sms(phone_number="07700\r\n900999;ext=1")),
+    Case("country", "POST", SMS, 400, "M_INVALID_ADDRESS", _sms(country="XX")),
+    Case("empty country", "POST", SMS, 400, "M_INVALID_ADDRESS", _sms(country="")),
+    Case("name of a country", "POST", SMS, 400, "M_INVALID_ADDRESS", _sms(country="Britain")),
+    Case("gateways", "POST", SMS, 400, "M_SEND_ERROR", _sms(), prepare=_fail_codes),
+    Case("rejected", "POST", SMS, 400, "M_DESTINATION_REJECTED", _sms(), prepare=_reject_codes),
+    Case("secret", "POST", SMS, 400, "M_INVALID_PARAM", _sms(client_secret="a b")),
+    Case("attempt", "POST", SMS, 400, "M_INVALID_PARAM", _sms(send_attempt=1.5)),
+    Case("no token", "POST", SMS, 401, "M_UNAUTHORIZED", _sms(), token=False),
+    Case("ok", "POST", CODE, params=_session("sms pending", token=_code), answer={"success": True}),
+    Case(
+        "blanks",
+        "POST",
+        CODE,
+        params=_session("sms pending", token=lambda world: f" {world.code} "),
+        answer={"success": True},
+    ),
+    Case("code", "POST", CODE, 400, "M_TOKEN_INCORRECT", _session("sms pending", token="wrong")),
+    Case("expired", "POST", CODE, 400, "M_SESSION_EXPIRED", _session("sms expired", token="any")),
+    Case("sid", "POST", CODE, 400, "M_INVALID_PARAM", _session("sms pending", token=_code, sid="a/b")),
+    Case("guessed", "POST", CODE, 429, "M_LIMIT_EXCEEDED", _session("sms guessed", token="any")),
+    Case("no token", "POST", CODE, 401, "M_UNAUTHORIZED", token=False),
+    Case("unknown sid", "POST", CODE, 404, "M_NO_VALID_SESSION", _session("unknown", token="any")),
+    Case("other secret", "POST", CODE, 404, "M_NO_VALID_SESSION", _session("sms other secret", token="any")),
+    Case(
+        "telephone",
+        "GET",
+        VALIDATED,
+        params=_session("sms proved"),
+        answer=lambda body, _world: (body["medium"], body["address"]) == ("msisdn", PHONE),
+    ),
+    Case("telephone, pending", "GET", VALIDATED, 400, "M_SESSION_NOT_VALIDATED", _session("sms pending")),
+    Case(
+        "telephone",
+        "POST",
+        BIND,
+        params=_session("sms proved", mxid=ALICE),
+        answer=lambda body, _world: (body["medium"], body["address"]) == ("msisdn", PHONE),
+    ),
+    Case("telephone", "POST", UNBIND, params=_unbind("sms proved", PHONE, medium="msisdn"), answer={}),
+    Case(
+        "telephone, plus",
+        "POST",
+        UNBIND,
+        params=_unbind("sms proved", f"+{PHONE}", medium="msisdn"),
+        answer={},
+    ),
+]
+_INVITATIONS = [
+    Case("ok", "POST", INVITE, params=_invite(), answer=_stored),
+    Case("case", "POST", INVITE, params=_invite(address="Carol@EXAMPLE.org"), answer=_stored),
+    Case(
+        "all fields",
+        "POST",
+        INVITE,
+        params=_invite(
+            room_alias="#room:hs.example.org",
+            room_avatar_url="mxc://hs.example.org/a",
+            room_join_rules="invite",
+            room_name="Fun <b>&",
+            room_type="m.space",
+            sender_display_name="Alice",
+            sender_avatar_url="mxc://hs.example.org/b",
+            guest_access_token="guest",
+            guest_user_id="@guest:hs.example.org",
+            brand="unknown",
+            bracketed_room_name="(Fun)",
+            **{"org.matrix.web_client_location": "https://evil.example.org"},
+        ),
+        answer=_stored,
+    ),
+    Case("null fields", "POST", INVITE, params=_invite(room_name=None, room_type=None), answer=_stored),
+    Case("invited before", "POST", INVITE, params=_invite(address=INVITED), answer=_has("token")),
+    Case("in use", "POST", INVITE, 400, "M_THREEPID_IN_USE", _invite(address=BOUND)),
+    Case("in use, other case", "POST", INVITE, 400, "M_THREEPID_IN_USE", _invite(address=BOUND.upper())),
+    Case("telephone", "POST", INVITE, 400, "M_UNRECOGNIZED", _invite(medium="msisdn", address=PHONE)),
+    Case("medium", "POST", INVITE, 400, "M_UNRECOGNIZED", _invite(medium="")),
+    Case("address", "POST", INVITE, 400, "M_INVALID_EMAIL", _invite(address="carol")),
+    Case("line break", "POST", INVITE, 400, "M_INVALID_EMAIL", _invite(address="a@b.org\r\nBcc: b@c.d")),
+    Case("room", "POST", INVITE, 400, "M_INVALID_PARAM", _invite(room_id="room")),
+    Case("room, script", "POST", INVITE, 400, "M_INVALID_PARAM", _invite(room_id="#a:b")),
+    Case("sender", "POST", INVITE, 400, "M_INVALID_PARAM", _invite(sender="alice")),
+    Case("long", "POST", INVITE, 400, "M_INVALID_PARAM", _invite(room_name="a" * 4097)),
+    Case("number", "POST", INVITE, 400, "M_INVALID_PARAM", _invite(room_name=17)),
+    Case("not you", "POST", INVITE, 403, "M_UNAUTHORIZED", _invite(sender="@bob:hs.example.org")),
+    Case("blocked", "POST", INVITE, 403, "M_FORBIDDEN", _invite(room_id="!blocked:a.org"), options=_BLOCKED),
+    Case("off", "POST", INVITE, 403, "M_FORBIDDEN", _invite(), options=_NO_INVITES),
+    Case("no token", "POST", INVITE, 401, "M_UNAUTHORIZED", _invite(), token=False),
+    Case("ok", "POST", SIGN, params=_sign(), answer=_signed_invitation),
+    Case(
+        "other alphabet",
+        "POST",
+        SIGN,
+        params=lambda world: _sign(private_key=_standard(world.invitation["private_key"]))(world),
+        answer=_signed_invitation,
+    ),
+    Case("unknown", "POST", SIGN, 404, "M_UNRECOGNIZED", _sign(token="unknown")),
+    Case("expired", "POST", SIGN, 404, "M_UNRECOGNIZED", _sign(), prepare=_wait_for_ever),
+    Case("no key", "POST", SIGN, 400, "M_INVALID_PARAM", _sign(private_key="?")),
+    Case("empty key", "POST", SIGN, 400, "M_INVALID_PARAM", _sign(private_key="")),
+    Case("other key", "POST", SIGN, 400, "M_INVALID_PARAM", _sign(private_key="A" * 43)),
+    Case("user", "POST", SIGN, 400, "M_INVALID_PARAM", _sign(mxid="carol")),
+    Case("no token", "POST", SIGN, 401, "M_UNAUTHORIZED", _sign(), token=False),
+    Case("of an invitation", "GET", EPHEMERAL, params=_ephemeral(), answer={"valid": True}),
+    Case("other alphabet", "GET", EPHEMERAL, params=_ephemeral(_url_safe), answer={"valid": True}),
+    Case("expired", "GET", EPHEMERAL, params=_ephemeral(), answer={"valid": False}, prepare=_wait_for_ever),
+    Case("no long-term key", "GET", VALID, params=_ephemeral(), answer={"valid": False}),
+]
+_UNSIGNED_TERMS = [
+    Case("terms", row.method, row.path, 403, "M_TERMS_NOT_SIGNED", options={"terms": POLICIES})
+    for row in ROWS
+    if needs_terms(row)
+]
+CASES = [*_MAIN, *_TELEPHONES, *_INVITATIONS, *_UNSIGNED_TERMS]

@@ -118,15 +118,14 @@ def serve(make_house, listen):
 def serve_routes(make_house, listen):
     """Listens with routes of the test, below `/`."""
 
-    async def serve_them(*routes, limits=LIMITS, pages=None, connection=None):
+    async def serve_them(*routes, limits=LIMITS, pages=None, connection=None, admission=None):
         house = await make_house()
         dispatcher = Dispatcher(
             routes=routes,
             prefix="/",
-            gate=house.gate,
+            admission=admission or house.admission,
             pages=pages,
             limits=limits,
-            token_in_query=True,
             clock=house.clock,
             new_request_id=lambda: "request-17",
             log=house.requests,

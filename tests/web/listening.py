@@ -10,10 +10,12 @@ from twisted.python.failure import Failure
 from web.wire import request
 
 from sydentish.web import models
+from sydentish.web.admission import PublicAdmission
 from sydentish.web.dispatch import Dispatcher, RequestLimits
 from sydentish.web.http import ConnectionLimits, HttpFactory
 from sydentish.web.reply import json_reply
-from sydentish.web.route import Auth, Route, Source
+from sydentish.web.route import Auth, Params, Route
+from sydentish.web.sources import Sources
 
 IDLE, RECEIVE = 60, 30
 QUICK = request("GET", "/quick")
@@ -57,14 +59,15 @@ class Listening:
             routes=[
                 Route("GET", "quick", self._quick, models.Nothing, Auth.NONE),
                 Route("GET", "slow", self._slow, models.Nothing, Auth.NONE),
-                Route("POST", "upload", self._quick, models.Nothing, Auth.NONE, source=Source.BODY),
+                Route("POST", "upload", self._quick, models.Nothing, Auth.NONE, params=Params.BODY),
                 Route("POST", "refused", self._quick, models.Nothing, Auth.TOKEN),
             ],
             prefix="/",
-            gate=None,
+            admission=PublicAdmission(
+                gate=None, sources=Sources([], []), budget=None, proofs=None, token_in_query=False
+            ),
             pages=None,
             limits=RequestLimits(2000, 2000, None),
-            token_in_query=False,
             clock=self.clock,
             new_request_id=lambda: "1",
             log=self.noted,

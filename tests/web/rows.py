@@ -1,12 +1,48 @@
 """All public routes, with parameters that each accepts."""
 
-from sydentish.web.route import Auth, Source
-from sydentish.web.routes import public_routes
+from sydentish.config import V1_ENDPOINTS
+from sydentish.web.route import Auth, Params
+from sydentish.web.routes import public_routes, v1_routes
 
 SECRET = "monkeys_are_GREAT"
 SESSION = {"sid": "1234", "client_secret": SECRET}
 PUBLIC_KEY = "VXuGitF39UH5iRfvbIknlvlAVKgD1BsLDMvBf0pmp7c"
+ALICE = "@alice:hs.example.org"
+THREEPID = {"medium": "email", "address": "alice@example.org"}
+# What a homeserver signs with, as a stand-in for proofs takes it.
+PROOF = 'X-Matrix origin="hs.example.org",key="ed25519:0",sig="c2ln",destination="id.example.org"'
+SUBMITTED = {**SESSION, "token": "atoken"}
 
+# What both versions have, below `v2/` and `api/v1/`.
+_BOTH = {
+    ("POST", "validate/email/requestToken"): {
+        "client_secret": SECRET,
+        "email": "alice@example.org",
+        "send_attempt": 1,
+    },
+    ("POST", "validate/email/submitToken"): SUBMITTED,
+    ("GET", "validate/email/submitToken"): SUBMITTED,
+    ("POST", "validate/msisdn/requestToken"): {
+        "client_secret": SECRET,
+        "country": "GB",
+        "phone_number": "07700900001",
+        "send_attempt": 1,
+    },
+    ("POST", "validate/msisdn/submitToken"): SUBMITTED,
+    ("GET", "validate/msisdn/submitToken"): SUBMITTED,
+    ("GET", "3pid/getValidated3pid"): SESSION,
+    ("POST", "3pid/bind"): {**SESSION, "mxid": ALICE},
+    ("POST", "3pid/unbind"): {**SESSION, "mxid": ALICE, "threepid": THREEPID},
+    ("POST", "store-invite"): {
+        "medium": "email",
+        "address": "bob@example.org",
+        "room_id": "!room:hs.example.org",
+        "sender": ALICE,
+    },
+    ("POST", "sign-ed25519"): {"mxid": ALICE, "token": "atoken", "private_key": PUBLIC_KEY},
+    ("GET", "pubkey/isvalid"): {"public_key": PUBLIC_KEY},
+    ("GET", "pubkey/ephemeral/isvalid"): {"public_key": PUBLIC_KEY},
+}
 SAMPLES = {
     ("POST", "v2/account/register"): {
         "access_token": "openid",
@@ -16,31 +52,20 @@ SAMPLES = {
     },
     ("POST", "v2/terms"): {"user_accepts": ["https://example.org/terms-2.0-en.html"]},
     ("POST", "v2/lookup"): {"algorithm": "sha256", "pepper": "matrixrocks", "addresses": ["abc"]},
-    ("POST", "v2/validate/email/requestToken"): {
-        "client_secret": SECRET,
-        "email": "alice@example.org",
-        "send_attempt": 1,
+    ("POST", "pages/validate/email/submitToken"): SUBMITTED,
+    ("GET", "api/v1/lookup"): THREEPID,
+    ("POST", "api/v1/bulk_lookup"): {"threepids": [["email", "alice@example.org"]]},
+    **{
+        (method, start + path): sample
+        for (method, path), sample in _BOTH.items()
+        for start in ("v2/", "api/v1/")
     },
-    ("POST", "v2/validate/email/submitToken"): {**SESSION, "token": "atoken"},
-    ("GET", "v2/validate/email/submitToken"): {**SESSION, "token": "atoken"},
-    ("POST", "pages/validate/email/submitToken"): {**SESSION, "token": "atoken"},
-    ("GET", "v2/3pid/getValidated3pid"): SESSION,
-    ("POST", "v2/3pid/bind"): {**SESSION, "mxid": "@alice:hs.example.org"},
-    ("POST", "v2/3pid/unbind"): {
-        **SESSION,
-        "mxid": "@alice:hs.example.org",
-        "threepid": {"medium": "email", "address": "alice@example.org"},
-    },
-    ("GET", "v2/pubkey/isvalid"): {"public_key": PUBLIC_KEY},
-    ("GET", "v2/pubkey/ephemeral/isvalid"): {"public_key": PUBLIC_KEY},
 }
 # What a model has, but may be left out.
-OPTIONAL = {("POST", "v2/3pid/unbind"): {"sid", "client_secret"}}
-FORM_ROWS = [
-    ("POST", "v2/validate/email/requestToken"),
-    ("POST", "v2/validate/email/submitToken"),
-    ("POST", "v2/3pid/bind"),
-]
+OPTIONAL = {
+    ("POST", "v2/3pid/unbind"): {"sid", "client_secret"},
+    ("POST", "api/v1/3pid/unbind"): {"sid", "client_secret"},
+}
 # What needs no parameters, or has them in the path.
 WITHOUT_PARAMS = {
     ("GET", "versions"),
@@ -50,7 +75,12 @@ WITHOUT_PARAMS = {
     ("GET", "v2/terms"),
     ("GET", "v2/hash_details"),
     ("HEAD", "v2/validate/email/submitToken"),
+    ("HEAD", "v2/validate/msisdn/submitToken"),
     ("GET", "v2/pubkey/{key_id}"),
+    ("GET", "api/v1"),
+    ("HEAD", "api/v1/validate/email/submitToken"),
+    ("HEAD", "api/v1/validate/msisdn/submitToken"),
+    ("GET", "api/v1/pubkey/{key_id}"),
 }
 
 
@@ -61,7 +91,8 @@ class Anything:
         return self
 
 
-ROWS = public_routes(Anything())
+ROWS = public_routes(Anything(), V1_ENDPOINTS)
+V1_ROWS = v1_routes(Anything())
 
 
 def name(row):
@@ -77,7 +108,7 @@ def key(row):
 
 
 def needs_token(row):
-    return row.auth is not Auth.NONE
+    return row.auth.needs_token
 
 
 def needs_terms(row):
@@ -85,7 +116,11 @@ def needs_terms(row):
 
 
 def reads_body(row):
-    return row.source is Source.BODY
+    return row.params is Params.BODY or (row.params is Params.ANYWHERE and row.method == "POST")
+
+
+def may_read_body(row):
+    return key(row) in SAMPLES and row.params in (Params.BODY, Params.ANYWHERE)
 
 
 def required(row):

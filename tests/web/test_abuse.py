@@ -11,6 +11,12 @@ from twisted.internet.protocol import Protocol
 from web.conftest import LIMITS
 from web.wire import PREFIX, request
 
+from sydentish.domain.errors import UnknownToken
+from sydentish.web import models
+from sydentish.web.admission import OpenAdmission
+from sydentish.web.reply import json_reply
+from sydentish.web.route import Auth, Params, Route
+
 LOOKUP = PREFIX + "v2/lookup"
 
 
@@ -70,3 +76,77 @@ async def test_a_large_body_of_an_account_is_read(serve):
     await server.ask("GET", "v2")
     wire.send(body[1100:])
     assert (await wire.answer()).errcode == "M_INVALID_PEPPER"
+
+
+# --- a caller who is looked at while the rest of the body is there already ------------------------------
+
+
+class SlowAdmission(OpenAdmission):
+    """Lets nobody in until it is told to."""
+
+    def __init__(self):
+        self.asked = []
+
+    async def check(self, _route, _caller):
+        waiting = Deferred()
+        self.asked.append(waiting)
+        await waiting
+
+
+@pytest_twisted.async_yield_fixture
+async def slow(serve_routes):
+    """A server whose route notes the bodies that reach it."""
+
+    async def note(call):
+        server.reached.append(call.params.body)
+        return json_reply({})
+
+    admission = SlowAdmission()
+    route = Route("POST", "it", note, models.Lines, Auth.SOURCE, params=Params.RAW, large=True)
+    server = await serve_routes(route, admission=admission)
+    server.reached, server.admission = [], admission
+    yield server
+
+
+async def send_large(server, *, sent=2000):
+    wire = await server.connect()
+    wire.send(request("POST", "/it", length=2000), b"x" * sent)
+    while not server.admission.asked:
+        await server.ask("GET", "/nothing")
+    return wire
+
+
+@pytest.mark.parametrize("sent", [2000, 1500])
+@pytest_twisted.ensureDeferred
+async def test_a_large_body_waits_for_the_answer_and_is_asked_about_once(slow, sent):
+    wire = await send_large(slow, sent=sent)
+    assert slow.reached == []
+    slow.admission.asked[0].callback(None)
+    wire.send(b"x" * (2000 - sent))
+
+    assert (await wire.answer()).status == 200
+    assert slow.reached == [b"x" * 2000]
+    assert len(slow.admission.asked) == 1
+
+
+@pytest.mark.parametrize("sent", [2000, 1500])
+@pytest_twisted.ensureDeferred
+async def test_a_large_body_that_may_not_come_reaches_nothing(slow, sent):
+    wire = await send_large(slow, sent=sent)
+    slow.admission.asked[0].errback(UnknownToken("no"))
+
+    assert (await wire.answer()).status == 401
+    assert slow.reached == []
+
+
+@pytest.mark.parametrize("sent", [2000, 1500])
+@pytest_twisted.ensureDeferred
+async def test_whoever_goes_while_they_are_looked_at_gets_nothing(slow, sent):
+    wire = await send_large(slow, sent=sent)
+    wire.transport.abortConnection()
+    await wire.ended()
+    await slow.ask("GET", "/nothing")
+    slow.admission.asked[0].errback(UnknownToken("no"))
+
+    assert slow.reached == []
+    assert slow.house.requests.lines[-1]["status"] == 401

@@ -7,9 +7,10 @@ import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
 from web import rows
-from web.cases import ALICE, BIND, REQUEST, SUBMIT, make_world
+from web.cases import BIND, REQUEST, SUBMIT
 from web.conftest import TERMS
-from web.rows import ROWS, SAMPLES, key, name, path
+from web.rows import ALICE, ROWS, SAMPLES, key, name, path
+from web.world import make_world
 
 from sydentish.domain.errors import BadJson, InvalidParam, NotJson
 from sydentish.web.auth import access_token
@@ -131,7 +132,7 @@ async def test_unsigned_terms_win_over_a_broken_request(serve, row):
 @token_rows
 @pytest_twisted.ensureDeferred
 async def test_a_query_that_does_not_matter_is_not_read(server, row):
-    if row.source is rows.Source.QUERY and key(row) in SAMPLES:
+    if row.params is rows.Params.QUERY and key(row) in SAMPLES:
         return
     params = SAMPLES.get(key(row))
     without = await server.ask(row.method, path(row), params, token=await server.house.token())

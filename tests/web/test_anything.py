@@ -6,7 +6,7 @@ import pytest_twisted
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from web import rows
-from web.rows import ROWS, SAMPLES, key, path
+from web.rows import PROOF, ROWS, SAMPLES, key, path
 
 NAMES = sorted({field for sample in SAMPLES.values() for field in sample} | {"next_link", "access_token"})
 texts = st.text(max_size=40) | st.sampled_from(
@@ -38,6 +38,7 @@ values = st.recursive(
 @given(row=st.sampled_from(ROWS), data=st.data())
 @pytest_twisted.ensureDeferred
 async def test_nothing_that_is_sent_makes_a_server_error(server, row, data):
+    server.house.proofs.origins = {PROOF.encode(): "hs.example.org"}
     sample = SAMPLES.get(key(row), {})
     changes = data.draw(st.dictionaries(st.sampled_from(NAMES), values, max_size=3))
     raw = data.draw(
@@ -54,12 +55,20 @@ async def test_nothing_that_is_sent_makes_a_server_error(server, row, data):
         st.sampled_from(["application/json", "application/x-www-form-urlencoded", "text/plain", "", ";;"])
     )
 
+    odd_headers = data.draw(
+        st.lists(
+            st.tuples(st.sampled_from(["X-Forwarded-For", "Accept-Language", "Authorization"]), odd),
+            max_size=3,
+        )
+    )
+    signed = data.draw(st.booleans())
+    headers = [f"Content-Type: {content_type}", *(f"{name}: {value}" for name, value in odd_headers)]
     answer = await server.ask(
         row.method,
         path(row),
         raw=raw,
         query=query,
-        token=await server.house.token() if rows.needs_token(row) else None,
-        headers=[f"Content-Type: {content_type}"],
+        token=await server.house.token() if rows.needs_token(row) and not signed else None,
+        headers=[*headers, f"Authorization: {PROOF}"] if signed else headers,
     )
     assert answer.status < 500

@@ -9,11 +9,12 @@ from web.rows import ROWS, path
 from web.wire import PREFIX, request
 
 from sydentish.domain.errors import TokenIncorrect
+from sydentish.domain.threepids import EMAIL
 from sydentish.web import models
 from sydentish.web.dispatch import RequestLimits
 from sydentish.web.pages import Pages
 from sydentish.web.reply import json_reply
-from sydentish.web.route import Auth, Route, Source
+from sydentish.web.route import Auth, Params, Route
 
 PUBLIC = {path(row) for row in ROWS}
 
@@ -113,7 +114,7 @@ async def test_an_error_whose_page_cannot_be_made_is_json(serve_routes, failures
     async def refuse(_call):
         raise TokenIncorrect("The token is incorrect")
 
-    server = await serve_routes(route(refuse, page=True), pages=BROKEN_PAGES)
+    server = await serve_routes(route(refuse, page=EMAIL), pages=BROKEN_PAGES)
     answer = await server.ask("GET", "/it")
     assert len(failures) == 1
     failures.clear()
@@ -123,7 +124,7 @@ async def test_an_error_whose_page_cannot_be_made_is_json(serve_routes, failures
 
 @pytest_twisted.ensureDeferred
 async def test_a_body_too_large_for_a_page_that_cannot_be_made_is_json(serve_routes, failures):
-    server = await serve_routes(route(None, "POST", page=True), pages=BROKEN_PAGES)
+    server = await serve_routes(route(None, "POST", page=EMAIL), pages=BROKEN_PAGES)
     wire = await server.connect()
     wire.send(request("POST", "/it", length=1001))
     answer = await wire.answer()
@@ -136,9 +137,9 @@ async def test_a_body_too_large_for_a_page_that_cannot_be_made_is_json(serve_rou
 @pytest_twisted.ensureDeferred
 async def test_a_good_page_that_cannot_be_made_is_500(serve_routes, failures):
     async def validated(_call):
-        return BROKEN_PAGES.validated()
+        return BROKEN_PAGES.validated(EMAIL)
 
-    server = await serve_routes(route(validated, page=True), pages=BROKEN_PAGES)
+    server = await serve_routes(route(validated, page=EMAIL), pages=BROKEN_PAGES)
     answer = await server.ask("GET", "/it")
     assert len(failures) == 1
     failures.clear()
@@ -270,7 +271,7 @@ async def test_a_route_without_a_gate_reads_its_body(serve_routes):
         return json_reply({"sid": call.params.sid})
 
     server = await serve_routes(
-        Route("POST", "it", answer, models.SubmittedToken, Auth.NONE, source=Source.BODY)
+        Route("POST", "it", answer, models.SubmittedToken, Auth.NONE, params=Params.BODY)
     )
 
     assert (await server.ask("POST", "/it", {})).errcode == "M_MISSING_PARAMS"

@@ -1,6 +1,7 @@
 """The one table from domain errors to answers."""
 
 import inspect
+import json
 
 import pytest
 
@@ -26,7 +27,11 @@ MADE = {
     errors.UnbindProofFailed: lambda: errors.UnbindProofFailed(errors.SessionExpired("too old")),
     errors.InvalidPepper: lambda: errors.InvalidPepper("sha256", "new"),
     errors.Busy: lambda: errors.Busy("later", 1001),
+    errors.KeysUnavailable: lambda: errors.KeysUnavailable("later", 1001),
+    errors.LimitExceeded: lambda: errors.LimitExceeded("later", 1001),
 }
+
+TRY_LATER = [errors.Busy, errors.KeysUnavailable, errors.LimitExceeded]
 
 
 def made(kind):
@@ -58,16 +63,29 @@ def test_a_proof_that_fails_is_403_with_the_code_of_its_cause(kind):
     assert errcode_of(error) == errcode_of(error.cause)
 
 
+@pytest.mark.parametrize("kind", TRY_LATER)
 @pytest.mark.parametrize(("ms", "seconds"), [(1, b"1"), (1000, b"1"), (1001, b"2"), (60_000, b"60")])
-def test_retry_after_is_rounded_up_to_seconds(ms, seconds):
-    assert error_headers(errors.Busy("later", ms)) == ((b"Retry-After", seconds),)
+def test_retry_after_is_in_the_body_and_rounded_up_to_seconds_in_the_head(kind, ms, seconds):
+    error = kind("later", ms)
+
+    assert error_headers(error) == ((b"Retry-After", seconds),)
+    assert error_reply(error).headers == ((b"Retry-After", seconds),)
+    assert json.loads(error_reply(error).body)["retry_after_ms"] == ms
+
+
+def test_whom_the_address_belongs_to_is_told():
+    body = json.loads(error_reply(errors.ThreepidInUse("@alice:hs.example.org")).body)
+
+    assert (body["errcode"], body["mxid"]) == ("M_THREEPID_IN_USE", "@alice:hs.example.org")
 
 
 def test_what_is_allowed_is_a_header():
     assert error_headers(made(errors.MethodNotAllowed)) == ((b"Allow", b"GET, HEAD"),)
 
 
-@pytest.mark.parametrize("kind", set(EVERY) - {errors.Busy, errors.MethodNotAllowed})
+@pytest.mark.parametrize(
+    "kind", [kind for kind in EVERY if kind not in {*TRY_LATER, errors.MethodNotAllowed}]
+)
 def test_other_errors_add_no_header(kind):
     assert error_headers(made(kind)) == ()
 

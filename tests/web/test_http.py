@@ -8,7 +8,7 @@ from web.wire import PREFIX, chunked, request
 from sydentish.domain.errors import Busy
 from sydentish.web import models
 from sydentish.web.reply import json_reply
-from sydentish.web.route import Auth, Route, Source
+from sydentish.web.route import Auth, Params, Route
 
 ALIVE = request("GET", PREFIX + "v2")
 REGISTER = PREFIX + "v2/account/register"
@@ -38,7 +38,7 @@ async def echo(call):
     return json_reply({"token": call.params.token})
 
 
-ECHO = Route("POST", "echo", echo, models.SubmittedToken, Auth.NONE, source=Source.BODY)
+ECHO = Route("POST", "echo", echo, models.SubmittedToken, Auth.NONE, params=Params.BODY)
 ECHOED = b'{"sid": "a", "client_secret": "b", "token": "c"}'
 
 

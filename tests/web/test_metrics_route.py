@@ -8,6 +8,7 @@ from web.wire import PREFIX
 
 from sydentish.logs import LogFile, RequestRecorder
 from sydentish.metrics import CONTENT_TYPE, Metrics
+from sydentish.web.admission import OpenAdmission
 from sydentish.web.dispatch import Dispatcher, RequestLimits
 from sydentish.web.handlers.metrics import MetricsHandlers
 from sydentish.web.routes import metrics_routes
@@ -23,10 +24,9 @@ async def scraped(listen):
     dispatcher = Dispatcher(
         routes=metrics_routes(MetricsHandlers(render, CONTENT_TYPE)),
         prefix="/",
-        gate=None,
+        admission=OpenAdmission(),
         pages=None,
         limits=RequestLimits(1000, 1000, 60.0),
-        token_in_query=True,
         clock=clock,
         new_request_id=lambda: "1",
         log=RequestRecorder(LogFile(io.StringIO(), json=True), metrics, lines=True),

@@ -8,10 +8,13 @@ import pytest_twisted
 from fixtures import BASE_URL
 from hypothesis import given
 from hypothesis import strategies as st
-from web.cases import SUBMIT, VALIDATED, make_world
+from web.cases import CODE, SUBMIT, VALIDATED
 from web.wire import PREFIX
+from web.world import make_world
 
+from sydentish.actions.ports import Style
 from sydentish.domain.errors import SessionExpired
+from sydentish.domain.threepids import EMAIL, MSISDN
 from sydentish.senders.render import Templates, shipped_templates
 from sydentish.web.pages import Pages
 
@@ -246,18 +249,22 @@ def test_no_value_changes_the_shape_of_a_page(sid, token):
     assert all(not name.startswith("on") for _, attrs in page.tags for name in attrs)
 
 
-@given(st.text())
-def test_an_error_does_not_say_more_than_it_should(message):
-    reply = PAGES.failed(SessionExpired(message + "canary"))
+@given(st.text(), st.sampled_from([EMAIL, MSISDN]))
+def test_an_error_does_not_say_more_than_it_should(message, medium):
+    reply = PAGES.failed(SessionExpired(message + "canary"), medium)
 
     assert reply.status == 400
     assert b"canary" not in reply.body
 
 
+both_media = pytest.mark.parametrize("path", [SUBMIT, CODE])
+
+
+@both_media
 @pytest_twisted.ensureDeferred
-async def test_the_post_of_the_specification_needs_a_token_and_is_no_page(serve):
+async def test_the_post_of_the_specification_needs_a_token_and_is_no_page(serve, path):
     world = await make_world(serve)
-    answer = await world.server.ask("POST", SUBMIT, link(world)["query"])
+    answer = await world.server.ask("POST", path, link(world)["query"])
 
     assert (answer.status, answer.errcode) == (401, "M_UNAUTHORIZED")
 
@@ -268,3 +275,134 @@ async def test_the_link_holds_what_the_specification_names(serve):
     query = parse_qs(urlsplit(world.server.house.sender.mails[-1][1]).query)
 
     assert set(query) == {"sid", "client_secret", "token"}
+
+
+# --- telephone numbers ---------------------------------------------------------------------------------
+
+V1_SUBMIT, V1_CODE = "api/v1/validate/email/submitToken", "api/v1/validate/msisdn/submitToken"
+
+
+def with_code(world, **changes):
+    return {"query": world.session("sms pending") | {"token": world.code} | changes}
+
+
+@pytest.mark.parametrize("path", [CODE, V1_CODE])
+@pytest.mark.parametrize("confirm", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_a_code_in_a_link_validates_since_no_scanner_knows_it(serve, path, confirm):
+    world = await make_world(serve, confirm=confirm)
+    answer = await world.server.ask("GET", path, **with_code(world))
+
+    assert answer.status == 200
+    page = is_page(answer)
+    assert "telephone number is confirmed" in page.text
+    assert page.all("form") == []
+    assert await is_validated(world, "sms pending")
+
+
+@pytest.mark.parametrize("path", [CODE, V1_CODE])
+@pytest_twisted.ensureDeferred
+async def test_head_never_validates_a_telephone_number(serve, path):
+    world = await make_world(serve)
+    answer = await world.server.ask("HEAD", path, **with_code(world))
+
+    assert (answer.status, answer.body) == (200, b"")
+    assert not await is_validated(world, "sms pending")
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "said"),
+    [
+        ("sms pending", 400, "could not be confirmed"),
+        ("sms expired", 400, "expired"),
+        ("sms guessed", 429, "too many tries"),
+        ("unknown", 404, "not known here"),
+        ("sms other secret", 404, "not known here"),
+    ],
+)
+@pytest.mark.parametrize("path", [CODE, V1_CODE])
+@pytest_twisted.ensureDeferred
+async def test_errors_of_codes_are_pages_that_say_what_to_do(serve, path, state, status, said):
+    world = await make_world(serve)
+    answer = await world.server.ask("GET", path, query=world.session(state) | {"token": "wrong"})
+
+    assert answer.status == status
+    page = is_page(answer)
+    assert said in page.text
+    assert "Ask for a new code" in page.text
+    assert "mail" not in page.text
+    if status == 429:
+        assert answer.headers["retry-after"]
+
+
+@pytest.mark.parametrize("path", [CODE, V1_CODE])
+@pytest_twisted.ensureDeferred
+async def test_after_a_code_the_browser_goes_to_the_next_link(serve, path):
+    world = await make_world(serve)
+    asked = {
+        "client_secret": "n3xt",
+        "country": "GB",
+        "phone_number": "07700900007",
+        "send_attempt": 1,
+        "next_link": "https://app.example.org/done?a=b#c",
+    }
+    sid = (await world.server.ask("POST", "v2/validate/msisdn/requestToken", asked, token=world.token)).json[
+        "sid"
+    ]
+    code = world.server.house.codes.last_code()
+    answer = await world.server.ask("GET", path, query={"sid": sid, "client_secret": "n3xt", "token": code})
+
+    assert (answer.status, answer.headers["location"]) == (302, "https://app.example.org/done?a=b#c")
+
+
+@pytest.mark.parametrize("path", [V1_SUBMIT, V1_CODE])
+@pytest_twisted.ensureDeferred
+async def test_links_of_version_1_still_lead_to_a_page(serve, path):
+    """Mails of the server that was here before may be on their way."""
+    world = await make_world(serve)
+    good = link(world) if path == V1_SUBMIT else with_code(world)
+    state = "pending" if path == V1_SUBMIT else "sms pending"
+    answer = await world.server.ask("GET", path, **good)
+
+    assert answer.status == 200
+    is_page(answer)
+    assert await is_validated(world, state)
+
+
+@pytest_twisted.ensureDeferred
+async def test_with_confirmation_links_of_version_1_ask_too(serve):
+    world = await make_world(serve, confirm=True)
+    answer = await world.server.ask("GET", V1_SUBMIT, **link(world))
+
+    assert len(is_page(answer).all("form")) == 1
+    assert not await is_validated(world)
+
+
+@both_media
+@pytest_twisted.ensureDeferred
+async def test_what_is_answered_to_a_person_is_never_kept(serve, path):
+    world = await make_world(serve)
+    for query in ({}, link(world)["query"]):
+        answer = await world.server.ask("GET", path, query=query)
+        assert answer.headers["cache-control"] == "no-store"
+
+
+# --- who reads it --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "languages"), [("de-CH, fr;q=0.8", ("de-CH", "fr")), ("*", ()), ("\xff", ()), (None, ())]
+)
+@pytest_twisted.ensureDeferred
+async def test_a_message_is_in_the_language_of_who_asks_for_it(serve, header, languages):
+    world = await make_world(serve)
+    headers = [] if header is None else [f"Accept-Language: {header}"]
+    mail = {"client_secret": "l4ng", "email": "l@example.org", "send_attempt": 1, "brand": "acme"}
+    sms = {"client_secret": "l4ng", "country": "GB", "phone_number": "07700900008", "send_attempt": 1}
+    for path, asked in (("v2/validate/email/requestToken", mail), ("v2/validate/msisdn/requestToken", sms)):
+        answer = await world.server.ask("POST", path, asked, token=world.token, headers=headers)
+        assert answer.status == 200
+    house = world.server.house
+
+    assert house.sender.styles[-1] == Style("acme", languages)
+    assert house.codes.sent[-1][2] == Style(None, languages)

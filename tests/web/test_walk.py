@@ -54,7 +54,7 @@ async def test_head_is_answered_as_get_without_a_body(server, row):
 
     assert after.status == 200  # what would have been a body would be read as this answer
     assert head.body == b""
-    if path(row) != "v2/validate/email/submitToken":
+    if row.page is None:  # pages have a HEAD of their own, which does nothing
         assert head.status == get.status
         assert head.headers["content-length"] == str(len(get.body))
     assert head.headers["content-type"] == get.headers["content-type"]
@@ -246,7 +246,7 @@ async def test_a_body_that_is_too_large_is_413(server, row, in_chunks):
 @every_row
 @pytest_twisted.ensureDeferred
 async def test_a_body_that_nobody_asked_for_is_ignored(server, row):
-    if rows.reads_body(row):
+    if rows.may_read_body(row):
         return
     token = await token_for(server, row)
     query = SAMPLES.get(key(row))

@@ -15,6 +15,7 @@ CORS = {
     "access-control-allow-methods": "GET, POST, PUT, DELETE, OPTIONS",
     "access-control-allow-headers": "X-Requested-With, Content-Type, Authorization",
 }
+NOT_JSON = ("text/html; charset=utf-8", "text/plain; version=", "application/x-ndjson")
 _PATIENCE = 20
 
 
@@ -102,7 +103,7 @@ def check_answer(answer, method):
             assert answer.errcode.startswith("M_")
             assert answer.json["error"]
     else:
-        assert answer.headers["content-type"].startswith(("text/html; charset=utf-8", "text/plain; version="))
+        assert answer.headers["content-type"].startswith(NOT_JSON)
 
 
 def request(method, path, *, body=b"", headers=(), version="1.1", length=None):

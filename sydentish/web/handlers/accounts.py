@@ -14,7 +14,9 @@ class AccountHandlers:
 
     async def register(self, call: Call[models.OpenIdToken]) -> Reply:
         """`POST /account/register`; `access_token` is what older clients read."""
-        token = await self._accounts.register(call.params.matrix_server_name, call.params.access_token)
+        token = await self._accounts.register(
+            call.caller, call.params.matrix_server_name, call.params.access_token
+        )
         return json_reply({"token": token, "access_token": token})
 
     async def account(self, call: Call[models.Nothing]) -> Reply:

@@ -18,6 +18,10 @@ class AssociationHandlers:
         return json_reply(signed)
 
     async def unbind(self, call: Call[models.UnbindRequest]) -> Reply:
-        """`POST /3pid/unbind`."""
-        await self._associations.unbind(call.caller, call.params.request())
+        """`POST /3pid/unbind`, proved by a session, or signed by the homeserver."""
+        request = call.params.request()
+        if call.origin is None:
+            await self._associations.unbind(call.caller, request)
+        else:
+            await self._associations.unbind_for_homeserver(call.origin, request)
         return json_reply({})

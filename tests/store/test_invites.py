@@ -1,0 +1,148 @@
+"""Invitations as rows: which wait, which are on their way, and whose key accepts which."""
+
+import sqlite3
+
+import pytest
+
+from sydentish.domain.invites import Invitation
+from sydentish.domain.threepids import EMAIL, Threepid
+from sydentish.store import invites, keys, outbox
+
+ALICE, BOB = "@alice:hs.example.org", "@bob:other.example.org"
+ADDRESS = Threepid(EMAIL, "carol@example.org")
+NOW, END = 1000, 9000
+
+
+def invitation(token="t1", *, threepid=ADDRESS, sender=ALICE, created_ts=NOW, expires_ts=END):
+    return Invitation(token, threepid, f"!{token}:hs.example.org", sender, created_ts, expires_ts)
+
+
+def add(tx, token="t1", **how):
+    made = invitation(token, **how)
+    invites.add(tx, made, f"key of {token}".encode())
+    return made
+
+
+def send(tx, token, key):
+    """An invitation on its way, and the number of its row."""
+    number = outbox.add(
+        tx, kind="onbind", destination="hs.example.org", idempotency_key=key, payload="{}", now_ms=NOW
+    )
+    invites.hand_over(tx, token, number)
+    return number
+
+
+def lease(tx):
+    (taken,) = outbox.lease(tx, "onbind", NOW, 1000, 1, failing=False)
+    return taken
+
+
+def waiting(tx, threepid=ADDRESS, now_ms=NOW):
+    return [each.token for each in invites.waiting(tx, threepid, now_ms)]
+
+
+def test_an_invitation_waits_as_it_was_stored(tx):
+    made = add(tx)
+    assert invites.waiting(tx, ADDRESS, NOW) == [made]
+
+
+def test_invitations_wait_for_their_own_address_the_oldest_first(tx):
+    for token, created_ts in (("c", 3), ("b", 1), ("a", 3)):
+        add(tx, token, created_ts=created_ts)
+    add(tx, "other address", threepid=Threepid(EMAIL, "dave@example.org"))
+    add(tx, "other medium", threepid=Threepid("msisdn", "carol@example.org"))
+    assert waiting(tx) == ["b", "a", "c"]
+
+
+def test_an_invitation_waits_until_it_expires(tx):
+    add(tx)
+    assert waiting(tx, now_ms=END - 1) == ["t1"]
+    assert waiting(tx, now_ms=END) == []
+
+
+def test_a_token_is_used_once(tx):
+    add(tx)
+    with pytest.raises(sqlite3.IntegrityError):
+        add(tx)
+
+
+def test_what_is_on_its_way_waits_no_more_until_it_is_taken_back(tx):
+    for token in ("a", "b", "c"):
+        add(tx, token)
+    first, second = send(tx, "a", "k1"), send(tx, "b", "k2")
+    assert waiting(tx) == ["c"]
+    invites.take_back(tx, [first, second, 4711])
+    assert waiting(tx) == ["a", "b", "c"]
+    invites.take_back(tx, [])
+    send(tx, "a", "k3")
+    invites.take_back(tx, [first])
+    assert waiting(tx) == ["b", "c"]
+
+
+def test_an_invitation_that_was_delivered_is_gone_and_its_key_is_not(tx):
+    add(tx)
+    send(tx, "t1", "k")
+    outbox.delivered(tx, "onbind", lease(tx), "POST")
+    assert tx.rows("SELECT * FROM invitations") == []
+    assert invites.sender_of(tx, "t1", b"key of t1", NOW) == ALICE
+    assert keys.is_ephemeral_valid(tx, b"key of t1", NOW)
+
+
+def test_an_invitation_that_was_given_up_stays_and_waits_no_more(tx):
+    add(tx)
+    number = send(tx, "t1", "k")
+    outbox.bury(tx, "onbind", lease(tx), "HTTP 403", answered=True)
+    assert tx.rows("SELECT token, outbox_id FROM invitations") == [("t1", number)]
+    assert waiting(tx) == []
+    # An operator drops it.
+    tx.run("DELETE FROM outbox")
+    assert tx.rows("SELECT * FROM invitations") == []
+
+
+def test_an_invitation_goes_with_no_row_that_there_is_not(tx):
+    add(tx)
+    with pytest.raises(sqlite3.IntegrityError):
+        invites.hand_over(tx, "t1", 4711)
+
+
+def test_each_key_accepts_its_own_invitation_until_it_expires(tx):
+    add(tx, "a", sender=ALICE)
+    add(tx, "b", sender=BOB, expires_ts=END + 1)
+    assert invites.sender_of(tx, "a", b"key of a", END - 1) == ALICE
+    assert invites.sender_of(tx, "b", b"key of b", END) == BOB
+    assert invites.sender_of(tx, "a", b"key of a", END) is None
+    assert invites.sender_of(tx, "a", b"key of b", NOW) is None
+    assert invites.sender_of(tx, "b", b"key of a", NOW) is None
+    assert invites.sender_of(tx, "", b"", NOW) is None
+
+
+def test_an_invitation_is_known_until_it_expires(tx):
+    add(tx)
+    assert invites.is_known(tx, "t1", END - 1)
+    assert not invites.is_known(tx, "t1", END)
+    assert not invites.is_known(tx, "t", NOW)
+    assert not invites.is_known(tx, "\ud800", NOW)
+
+
+def test_tokens_of_invitations_do_not_stand_with_their_keys(tx):
+    add(tx, "canary")
+    assert "canary" not in repr(tx.rows("SELECT * FROM ephemeral_keys"))
+
+
+def test_what_has_expired_goes_while_others_come(tx):
+    for number in range(20):
+        add(tx, f"old {number:02}", expires_ts=NOW + number)
+    for number in range(4):
+        add(tx, f"new {number}", created_ts=NOW + 15, expires_ts=END)
+    # The first to expire are the first to go, and none that has not.
+    left = [f"old {number}" for number in range(16, 20)] + [f"new {number}" for number in range(4)]
+    assert [token for (token,) in tx.rows("SELECT token FROM invitations ORDER BY created_ts, token")] == left
+    assert tx.row("SELECT count(*) FROM ephemeral_keys") == (len(left),)
+
+
+def test_an_invitation_that_expires_on_its_way_goes_and_its_row_does_not(tx):
+    add(tx)
+    number = send(tx, "t1", "k")
+    add(tx, "t2", created_ts=END, expires_ts=2 * END)
+    assert tx.rows("SELECT token FROM invitations") == [("t2",)]
+    assert outbox.rows_of(tx, "k") == [number]
