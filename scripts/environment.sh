@@ -15,6 +15,50 @@ prepare_environment() (
     install_package "$1"
 )
 
+# The homeserver of tests/e2e, as a program.
+synapse_requirement=matrix-synapse==1.163.2
+
+# Sees to it that .venv-synapse has it, an environment of its own: what it needs may not fit what we need.
+# Where it cannot be installed, this says so and fails.
+prepare_synapse() (
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    lock_environment
+    if [ "$(cat .venv-synapse/installed 2>/dev/null)" = "$synapse_requirement" ] &&
+        .venv-synapse/bin/python -c 'import synapse' 2>/dev/null; then
+        exit
+    fi
+    echo "Installing $synapse_requirement into .venv-synapse (needs the network, this once) ..." >&2
+    if ! install_synapse; then
+        rm -rf .venv-synapse
+        echo "Synapse could not be installed; why, stands above. Without it, the tests marked synapse cannot run." >&2
+        exit 1
+    fi
+)
+
+# Where there is no built package for this machine, building one takes a Rust compiler and long: rather not.
+install_synapse() {
+    rm -rf .venv-synapse &&
+        python3 -m venv .venv-synapse &&
+        PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore .venv-synapse/bin/python -m pip install \
+            --quiet --retries 1 --only-binary matrix-synapse "$synapse_requirement" &&
+        .venv-synapse/bin/python -c 'import synapse' &&
+        echo "$synapse_requirement" >.venv-synapse/installed
+}
+
+# Whether these arguments of pytest run the tests that need it: only paths that lie elsewhere do not.
+wants_synapse() {
+    local argument elsewhere=""
+    for argument in "$@"; do
+        case "$argument" in
+        tests | tests/ | tests/e2e | tests/e2e/ | tests/e2e/test_synapse*) return 0 ;;
+        tests/*) elsewhere=yes ;;
+        esac
+    done
+    [ -z "$elsewhere" ]
+}
+
 # Two that prepare at once would break each other's work. The lock ends with the subshell that takes it.
 lock_environment() {
     exec 9<.

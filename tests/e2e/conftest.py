@@ -1,12 +1,15 @@
 """A server process, a homeserver and a mail relay, each on real sockets."""
 
-from dataclasses import dataclass
+import os
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
+import pytest
 import pytest_twisted
-from daemons import SECONDS, Daemon
-from standins.certificates import Authority, ServerCertificate
+from daemons import Daemon
+from e2e import synapse
+from e2e.real_town import RealTown
+from e2e.towns import Town
+from standins.certificates import Authority
 from standins.homeserver import Homeserver
 from standins.mailbox import Mailbox
 from twisted.internet import reactor
@@ -22,45 +25,10 @@ allowed_addresses = 127.0.0.0/8
 """
 
 
-@dataclass
-class Town:
-    """All that it takes for the main job."""
-
-    daemon: Daemon
-    homeserver: Homeserver
-    mailbox: Mailbox
-    certificate: ServerCertificate
-
-    async def register(self, localpart: str = "alice") -> str:
-        """An account for a user of the homeserver, whose token the daemon's client uses from now on."""
-        mxid = self.homeserver.log_in(f"openid-{localpart}", localpart)
-        status, answer = await self.daemon.ask(
-            "POST",
-            "/v2/account/register",
-            {
-                "access_token": f"openid-{localpart}",
-                "token_type": "Bearer",
-                "matrix_server_name": self.homeserver.server_name,
-                "expires_in": 3600,
-            },
-        )
-        assert status == 200, answer
-        self.daemon.token = answer["token"]
-        return mxid
-
-    async def prove(self, address: str, client_secret: str = "s3cret") -> dict[str, str]:
-        """A session that has proved an address, by mail."""
-        body = {"client_secret": client_secret, "email": address, "send_attempt": 1}
-        status, answer = await self.daemon.ask("POST", "/v2/validate/email/requestToken", body)
-        assert status == 200, answer
-        mail = await self.mailbox.next_mail().addTimeout(SECONDS, reactor)
-        text = mail.message.get_body(("plain",)).get_content()
-        link = next(word for word in text.split() if "submitToken?" in word)
-        query = parse_qs(urlsplit(link).query)
-        response = await self.daemon.raw("GET", "/v2/validate/email/submitToken?" + urlsplit(link).query)
-        assert response.code == 200
-        await response.content()
-        return {"sid": query["sid"][0], "client_secret": query["client_secret"][0]}
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "synapse: needs a real homeserver, which scripts/test installs where it can"
+    )
 
 
 @pytest_twisted.async_yield_fixture
@@ -74,9 +42,28 @@ async def town(tmp_path: Path):
     ca_file = authority.write_ca(tmp_path / "ca.pem")
     daemon = Daemon(tmp_path, SURROUNDINGS.format(smtp_port=mailbox.port, ca_file=ca_file))
     await daemon.start()
-    town = Town(daemon, homeserver, mailbox, certificate)
+    town = Town(daemon, mailbox, homeserver, certificate)
     yield town
     await daemon.clean_up()
     town.mailbox.stop()
     # A test may have put another one in its place.
     await town.homeserver.stop()
+
+
+@pytest.fixture(scope="module")
+def synapse_is_there() -> None:
+    if not synapse.INSTALLED.exists():
+        reason = f"{synapse.INSTALLED} is not there: scripts/test installs Synapse, where it can"
+        if os.environ.get("SYDENTISH_REQUIRE_SYNAPSE") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest_twisted.async_yield_fixture(scope="module")
+async def real_town(synapse_is_there: None, tmp_path_factory: pytest.TempPathFactory):
+    town = RealTown.found(tmp_path_factory.mktemp("town"))
+    try:
+        await town.start()
+        yield town
+    finally:
+        await town.stop()
