@@ -1,4 +1,4 @@
-"""The main job, from the OpenID token to the homeserver that hears of the bind, over real sockets."""
+"""All that the server does, from the OpenID token to the unbind that a homeserver signs, over real sockets."""
 
 import signal
 import sys

@@ -11,15 +11,16 @@ from twisted.internet.error import ConnectError
 from twisted.internet.task import deferLater
 
 from demonstration.showing import Failed, show
+from demonstration.surroundings import SECONDS, Surroundings
 
-SECONDS = 20
 BASE = "/_matrix/identity"
+SERVER_NAME = "id.example.org"
 # The installed program, and not what lies in the folder where this was started.
 COMMAND = Path(sys.executable).with_name("sydentish")
 
 CONFIG = """\
 [general]
-server_name = id.example.org
+server_name = {server_name}
 public_base_url = {base_url}
 data_dir = {folder}/data
 
@@ -33,6 +34,22 @@ smtp_host = {smtp_host}
 smtp_port = {smtp_port}
 # Loopback only. A real relay is spoken to with starttls, which is the default, or tls.
 smtp_security = plain
+
+[sms]
+providers = standin
+allowed_countries = GB
+originator = Sydentish
+
+[sms standin]
+kind = http
+url = {gateway_url}/send
+body = {{"from": "{{originator}}", "to": "{{destination}}", "text": "{{text}}"}}
+username = standin
+password = open sesame
+ca_file = {ca_file}
+
+[invites]
+web_client = https://chat.example.org
 
 [homeservers]
 # The stand-in homeserver lives on this machine and has a certificate of a throw-away authority.
@@ -54,22 +71,25 @@ de.url = {base_url}/terms-1.0-de.html
 class Daemon:
     """A Sydentish with its configuration, which is written at once, and its log in a folder."""
 
-    def __init__(self, folder: Path, *, smtp_host: str, smtp_port: int, ca_file: Path) -> None:
+    def __init__(self, folder: Path, surroundings: Surroundings) -> None:
         self.config = folder / "sydentish.conf"
         self.log = folder / "sydentish.log"
         port, metrics_port = free_port(), free_port()
         self.base_url = f"http://127.0.0.1:{port}"
         self.metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
         self._process: subprocess.Popen[bytes] | None = None
+        self.config.touch(mode=0o600)  # there is a password in it
         self.config.write_text(
             CONFIG.format(
+                server_name=SERVER_NAME,
                 base_url=self.base_url,
                 folder=folder,
                 port=port,
                 metrics_port=metrics_port,
-                smtp_host=smtp_host,
-                smtp_port=smtp_port,
-                ca_file=ca_file,
+                smtp_host=surroundings.mailbox.host,
+                smtp_port=surroundings.mailbox.port,
+                gateway_url=surroundings.gateway.url,
+                ca_file=surroundings.ca_file,
                 log_file=self.log,
             )
         )

@@ -7,17 +7,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-from standins.certificates import Authority
-from standins.homeserver import Homeserver
-from standins.mailbox import Mailbox
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from demonstration.client import Client
 from demonstration.daemon import Daemon
+from demonstration.inviting import invitation
 from demonstration.keeping import stay
 from demonstration.showing import Failed, paint
-from demonstration.steps import Client, main_job
+from demonstration.steps import main_job
+from demonstration.surroundings import Surroundings, surroundings
+from demonstration.telephone import telephone
+from demonstration.unbinding import unbinding
 
 HINTS = """
 How to go on:
@@ -30,29 +32,23 @@ How to go on:
 
 async def demonstrate(*, keep: bool) -> None:
     """All of it, in a folder that goes with it."""
-    with tempfile.TemporaryDirectory(prefix="sydentish-demo-", ignore_cleanup_errors=True) as folder:
-        authority = Authority()
-        homeserver = Homeserver(authority.issue("localhost"))
-        mailbox = Mailbox(reactor=reactor)
-        homeserver.start(reactor)
-        mailbox.start()
-        try:
-            ca_file = authority.write_ca(Path(folder) / "ca.pem")
-            daemon = Daemon(Path(folder), smtp_host=mailbox.host, smtp_port=mailbox.port, ca_file=ca_file)
-            await with_daemon(daemon, homeserver, mailbox, keep=keep)
-        finally:
-            mailbox.stop()
-            await homeserver.stop()
+    with tempfile.TemporaryDirectory(prefix="sydentish-demo-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        async with surroundings(folder) as around:
+            await with_daemon(Daemon(folder, around), around, keep=keep)
 
 
-async def with_daemon(daemon: Daemon, homeserver: Homeserver, mailbox: Mailbox, *, keep: bool) -> None:
+async def with_daemon(daemon: Daemon, around: Surroundings, *, keep: bool) -> None:
     """The steps, and what comes after."""
-    client = Client(daemon.base_url)
+    alice = Client(daemon.base_url, "alice", "Alice@Example.ORG")
     try:
-        await main_job(daemon, client, homeserver, mailbox)
+        await main_job(daemon, alice, around)
+        await invitation(daemon, alice, around)
+        await telephone(alice, around)
+        await unbinding(alice, around)
         print(f"\n{paint('1;32', 'All of it held.')}")
         if keep:
-            await stay(daemon, client, homeserver, mailbox)
+            await stay(daemon, alice, around)
         await daemon.stop()
     except Exception:
         # If the daemon is dead, that tells more than what came of it.
@@ -121,7 +117,8 @@ def main() -> int:
     """Runs the demonstration, and returns its exit status."""
     parser = argparse.ArgumentParser(
         prog="scripts/demo",
-        description="The main job, from the OpenID token to the homeserver that hears of the bind.",
+        description="All that the server does, over real sockets: users register, prove addresses by mail and SMS, "
+        "publish them, look them up, and invite each other; homeservers hear of it.",
     )
     parser.add_argument("--keep", action="store_true", help="leave the daemon running until Ctrl-C")
     keep = parser.parse_args().keep

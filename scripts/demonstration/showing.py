@@ -3,8 +3,11 @@
 import json
 import os
 import sys
+from itertools import count
 
 from standins.mailbox import Mail
+
+_numbers = count(1)
 
 
 class Failed(Exception):
@@ -16,9 +19,9 @@ def paint(code: str, text: str) -> str:
     return f"\x1b[{code}m{text}\x1b[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
 
 
-def step(number: int, title: str) -> None:
-    """The headline of a step."""
-    print(f"\n{paint('1', f'{number}. {title}')}")
+def step(title: str) -> None:
+    """The headline of a step; they are numbered."""
+    print(f"\n{paint('1', f'{next(_numbers)}. {title}')}")
 
 
 def check(what: str, *, holds: bool) -> None:
@@ -40,9 +43,14 @@ def show(arrow: str, text: str) -> None:
 
 def show_mail(mail: Mail) -> None:
     """What a person sees of a mail."""
-    for header in ("From", "To", "Subject", "Date", "Message-ID"):
-        show("✉", f"{header}: {mail.message[header]}")
+    show_headers(mail, "From", "To", "Subject", "Date", "Message-ID")
     show("✉", "\n" + text_of(mail))
+
+
+def show_headers(mail: Mail, *names: str) -> None:
+    """Some of the headers of a mail."""
+    for name in names:
+        show("✉", f"{name}: {mail.message[name]}")
 
 
 def text_of(mail: Mail) -> str:
