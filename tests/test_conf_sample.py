@@ -108,7 +108,7 @@ def test_the_gateways_of_the_sample_can_be_used(tmp_path):
     conf = tmp_path / "sydentish.conf"
     text = uncommented(FILE.read_text()).replace("messaging_service_sid =", "messaging_service_sid = MG0")
     conf.write_text(text)
-    config = load(conf, {"SYDENTISH_SMS__PROVIDERS": ", ".join(KINDS)})
+    config = load(conf, {"SYDENTISH_SMS__GATEWAYS": ", ".join(KINDS)})
     assert [type(gateway) for gateway in config.sms_gateways] == list(KINDS.values())
 
 

@@ -36,7 +36,7 @@ smtp_port = {smtp_port}
 smtp_security = plain
 
 [sms]
-providers = standin
+gateways = standin
 allowed_countries = GB
 originator = Sydentish
 

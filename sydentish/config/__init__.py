@@ -6,7 +6,13 @@ once, in `sydentish.config.sections`; the loader, the names of environment varia
 """
 
 from sydentish.config.declare import Declaration, Secret
-from sydentish.config.gateways import Gateway, HttpGateway, LogGateway, OpenMarketGateway, TwilioGateway
+from sydentish.config.gateways import (
+    GatewaySection,
+    HttpSection,
+    LogSection,
+    OpenMarketSection,
+    TwilioSection,
+)
 from sydentish.config.load import load
 from sydentish.config.model import Config, options
 from sydentish.config.network import V1_ENDPOINTS, IPNetwork, Source
@@ -35,23 +41,23 @@ __all__ = [
     "Database",
     "Declaration",
     "Email",
-    "Gateway",
+    "GatewaySection",
     "General",
     "Homeservers",
     "Http",
-    "HttpGateway",
+    "HttpSection",
     "IPNetwork",
     "Invites",
     "Log",
-    "LogGateway",
+    "LogSection",
     "Lookup",
     "Onbind",
-    "OpenMarketGateway",
+    "OpenMarketSection",
     "Problem",
     "Secret",
     "Sms",
     "Source",
-    "TwilioGateway",
+    "TwilioSection",
     "Validation",
     "load",
     "options",

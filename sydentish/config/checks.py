@@ -72,12 +72,12 @@ def _where(key: str, chosen: Chosen) -> str:
 
 
 def _missing_gateways(settled: Settled, chosen: Chosen, gateways: Sequence[Defined]) -> Iterator[Problem]:
-    providers = settled["sms"].get("providers")
-    entry = chosen.get(("sms", "providers"))
-    if entry is None or not isinstance(providers, tuple):
+    names = settled["sms"].get("gateways")
+    entry = chosen.get(("sms", "gateways"))
+    if entry is None or not isinstance(names, tuple):
         return
     defined = {gateway.name for gateway in gateways}
-    for name in providers:
+    for name in names:
         if name not in defined:
             yield entry.problem(f"`{name}` has no section: describe that gateway in [sms {name}]")
 
@@ -108,8 +108,8 @@ def _half_login_at_gateway(defined: Defined) -> Iterator[Problem]:
 
 def _lacks_originator(defined: Defined, sms: Mapping[str, object]) -> bool:
     """Whether a gateway that is used knows of nothing that SMS are from, but perhaps for some countries."""
-    providers = sms.get("providers")
-    is_used = isinstance(providers, tuple) and defined.name in providers
+    names = sms.get("gateways")
+    is_used = isinstance(names, tuple) and defined.name in names
     # Where it cannot be parsed, that is told already.
     unset = "originator" in sms and sms["originator"] is None
     return is_used and unset and not defined.says("originator")

@@ -6,7 +6,7 @@ from typing import Any
 
 from sydentish.config import phones
 from sydentish.config.declare import Declaration, keys
-from sydentish.config.gateways import KINDS, Gateway
+from sydentish.config.gateways import KINDS, GatewaySection
 from sydentish.config.ini import Document, Entry
 from sydentish.config.problems import Problem, nearest
 from sydentish.config.settle import Settling, doubled_secrets, without_empty
@@ -32,7 +32,7 @@ class Defined:
     name: str
     place: Problem
     entries: Mapping[str, Entry]
-    gateway: Gateway | None
+    gateway: GatewaySection | None
 
     def says(self, key: str) -> str:
         """What the section says, as it is written; empty where it says nothing."""
@@ -68,10 +68,10 @@ def read(document: Document) -> tuple[tuple[Defined, ...], list[Problem]]:
     return tuple(found), problems
 
 
-def used(gateways: Sequence[Defined], providers: Sequence[str]) -> tuple[Gateway, ...]:
-    """The gateways that `[sms] providers` names, in its order; what it names has a section without problems."""
-    by_name = {defined.name: defined.gateway for defined in gateways}
-    return tuple(gateway for name in providers if (gateway := by_name[name]) is not None)
+def used(sections: Sequence[Defined], names: Sequence[str]) -> tuple[GatewaySection, ...]:
+    """The gateways that `[sms] gateways` names, in its order; what it names has a section without problems."""
+    by_name = {defined.name: defined.gateway for defined in sections}
+    return tuple(gateway for name in names if (gateway := by_name[name]) is not None)
 
 
 def _read(document: Document, place: Problem, entries: Sequence[Entry]) -> tuple[Defined, list[Problem]]:

@@ -89,7 +89,7 @@ def _originator() -> str | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HttpGateway:
+class HttpSection:
     """http: any gateway that takes an SMS in one HTTP request.
 
     Attributes:
@@ -139,7 +139,7 @@ class HttpGateway:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenMarketGateway:
+class OpenMarketSection:
     """openmarket: the Global SMS API of OpenMarket (Infobip).
 
     Attributes:
@@ -159,7 +159,7 @@ class OpenMarketGateway:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TwilioGateway:
+class TwilioSection:
     """twilio: Programmable Messaging of Twilio.
 
     Attributes:
@@ -182,7 +182,7 @@ class TwilioGateway:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogGateway:
+class LogSection:
     """log: writes SMS to the log instead of sending them; for development only.
 
     Attributes:
@@ -192,9 +192,9 @@ class LogGateway:
     name: str
 
 
-Gateway = HttpGateway | OpenMarketGateway | TwilioGateway | LogGateway
+GatewaySection = HttpSection | OpenMarketSection | TwilioSection | LogSection
 
 # What `kind` can be; it decides which further keys a section may have.
-KINDS: Mapping[str, type[Gateway]] = MappingProxyType(
-    {"http": HttpGateway, "openmarket": OpenMarketGateway, "twilio": TwilioGateway, "log": LogGateway}
+KINDS: Mapping[str, type[GatewaySection]] = MappingProxyType(
+    {"http": HttpSection, "openmarket": OpenMarketSection, "twilio": TwilioSection, "log": LogSection}
 )

@@ -58,7 +58,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     if problems:
         raise ConfigError(problems)
     made: dict[str, Any] = {section: section_type(**settled[section]) for section, section_type in sections()}
-    made["sms_gateways"] = gateway_sections.used(gateways, made["sms"].providers)
+    made["sms_gateways"] = gateway_sections.used(gateways, made["sms"].gateways)
     config = Config(**made, policies=terms, warnings=(), places=places(document, chosen))
     return replace(config, warnings=suspicions.warnings(config, chosen, gateways, document.source))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 from sydentish.config.declare import Declaration, keys
-from sydentish.config.gateways import Gateway
+from sydentish.config.gateways import GatewaySection
 from sydentish.config.places import Places
 from sydentish.config.problems import Problem
 from sydentish.config.sections import (
@@ -33,7 +33,7 @@ class Config:
 
     Attributes:
         policies: from the `[policy ID]` sections, in the order of the file.
-        sms_gateways: the `[sms NAME]` sections that `[sms] providers` names, in its order.
+        sms_gateways: the `[sms NAME]` sections that `[sms] gateways` names, in its order.
         warnings: what is allowed but suspicious, in the order of the file.
         places: where all of that stands.
     """
@@ -51,7 +51,7 @@ class Config:
     budgets: Budgets
     log: Log
     policies: Terms
-    sms_gateways: tuple[Gateway, ...]
+    sms_gateways: tuple[GatewaySection, ...]
     warnings: tuple[Problem, ...]
     places: Places = field(repr=False, compare=False)
 

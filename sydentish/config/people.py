@@ -55,7 +55,7 @@ class Email:
 class Sms:
     """[sms]: sending codes to telephone numbers."""
 
-    providers: tuple[str, ...] = option(
+    gateways: tuple[str, ...] = option(
         values.distinct(values.items(phones.gateway)),
         "",
         "The gateways that take SMS, each the NAME of a section [sms NAME], tried in this order; "

@@ -33,7 +33,7 @@ _HEAD = """\
 _GATEWAYS = """\
 
 
-# The gateways that [sms] providers names: a section for each, with a NAME of your own. Its kind is
+# The gateways that [sms] gateways names: a section for each, with a NAME of your own. Its kind is
 # openmarket, twilio, http for any other gateway with an HTTP interface, or log.
 """
 

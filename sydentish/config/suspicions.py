@@ -8,7 +8,7 @@ from pathlib import Path
 from sydentish.config import endpoints, files
 from sydentish.config.declare import keys
 from sydentish.config.gateway_sections import Defined
-from sydentish.config.gateways import HttpGateway, LogGateway
+from sydentish.config.gateways import HttpSection, LogSection
 from sydentish.config.ini import Entry
 from sydentish.config.model import Config, options
 from sydentish.config.network import Source
@@ -54,7 +54,7 @@ def warnings(config: Config, chosen: Chosen, gateways: Sequence[Defined], source
                 Problem(source, None, section, key, message) if entry is None else entry.problem(message)
             )
     for defined in gateways:
-        found.extend(_gateway(defined, config.sms.providers))
+        found.extend(_gateway(defined, config.sms.gateways))
     return in_order(found)
 
 
@@ -112,7 +112,7 @@ def _reach(config: Config) -> Told:
     ):
         if any(map(_is_everywhere, sources)):
             yield "http", key, f"everybody can {harm}: name no more than the machines that are meant"
-    if config.sms.providers and _is_behind_unknown_proxy(config):
+    if config.sms.gateways and _is_behind_unknown_proxy(config):
         yield "http", "trusted_proxies", _UNKNOWN_PROXY
 
 
@@ -157,21 +157,21 @@ def _may(file: str, permission: int) -> bool:
     return files.others_may(Path(file), permission)
 
 
-def _gateway(defined: Defined, providers: Sequence[str]) -> Iterator[Problem]:
-    if defined.name in providers:
+def _gateway(defined: Defined, used: Sequence[str]) -> Iterator[Problem]:
+    if defined.name in used:
         yield from _gateway_in_use(defined)
-    elif not providers:
+    elif not used:
         yield defined.problem(
             None,
-            f"is not used, and no telephone number can be validated: set [sms] providers = {defined.name}",
+            f"is not used, and no telephone number can be validated: set [sms] gateways = {defined.name}",
         )
     else:
-        yield defined.problem(None, f"is not used: [sms] providers does not name {defined.name}")
+        yield defined.problem(None, f"is not used: [sms] gateways does not name {defined.name}")
     yield from _open_files_of_gateway(defined)
 
 
 def _gateway_in_use(defined: Defined) -> Iterator[Problem]:
-    if isinstance(defined.gateway, LogGateway):
+    if isinstance(defined.gateway, LogSection):
         yield defined.problem("kind", "codes are written to the log and sent to nobody; for development only")
     for key in ("url", "base_url"):
         if key in defined.entries and defined.entries[key].value.lower().startswith("http:"):
@@ -180,10 +180,10 @@ def _gateway_in_use(defined: Defined) -> Iterator[Problem]:
 
 def _open_files_of_gateway(defined: Defined) -> Iterator[Problem]:
     gateway, entries = defined.gateway, defined.entries
-    if gateway is None or isinstance(gateway, LogGateway):
+    if gateway is None or isinstance(gateway, LogSection):
         return
     secrets = [key for key, declaration in keys(type(gateway)) if declaration.secret]
-    if isinstance(gateway, HttpGateway):
+    if isinstance(gateway, HttpSection):
         loose = [key for key in ("url", "headers", "body") if key in entries]
         secrets += [key for key in loose if _CREDENTIAL.search(entries[key].value)]
     for key in secrets:

@@ -4,14 +4,13 @@ import re
 from typing import Any
 
 from sydentish.config import Config, Problem
-from sydentish.config.gateways import Gateway, HttpGateway, LogGateway, OpenMarketGateway
+from sydentish.config.gateways import GatewaySection, HttpSection, LogSection, OpenMarketSection
 from sydentish.metrics import Metrics
 from sydentish.parts.world import World
 from sydentish.senders.render import Templates
-from sydentish.senders.sms.gateway import SmsProvider
-from sydentish.senders.sms.http import SUCCESS, HttpRules
-from sydentish.senders.sms.http import HttpGateway as HttpProvider
-from sydentish.senders.sms.log import LogProvider
+from sydentish.senders.sms.gateway import SmsGateway
+from sydentish.senders.sms.http import SUCCESS, HttpGateway, HttpRules
+from sydentish.senders.sms.log import LogGateway
 from sydentish.senders.sms.openmarket import OpenMarket
 from sydentish.senders.sms.sender import SmsSender
 from sydentish.senders.sms.twilio import Twilio
@@ -38,9 +37,9 @@ def sms_sender(config: Config, world: World, templates: Templates, metrics: Metr
     options = config.sms
     return SmsSender(
         templates=templates,
-        providers=gateways(config, world.reactor),
+        gateways=gateways(config, world.reactor),
         clock=world.reactor,
-        on_result=lambda provider, outcome: metrics.sms.labels(provider, outcome).inc(),
+        on_result=lambda gateway, outcome: metrics.sms.labels(gateway, outcome).inc(),
         server_name=config.general.server_name,
         time_limit=options.timeout / 1000,
         originators=options.originators,
@@ -49,13 +48,13 @@ def sms_sender(config: Config, world: World, templates: Templates, metrics: Metr
     )
 
 
-def gateways(config: Config, reactor: Any) -> list[SmsProvider]:  # noqa: ANN401 - several interfaces
+def gateways(config: Config, reactor: Any) -> list[SmsGateway]:  # noqa: ANN401 - several interfaces
     """The gateways, in the order in which they are tried.
 
     Raises:
         GatewayProblem: with every one that cannot be used as it is configured.
     """
-    made: list[SmsProvider] = []
+    made: list[SmsGateway] = []
     problems: list[Problem] = []
     for gateway in config.sms_gateways:
         try:
@@ -67,16 +66,16 @@ def gateways(config: Config, reactor: Any) -> list[SmsProvider]:  # noqa: ANN401
     return made
 
 
-def _problem(config: Config, gateway: Gateway, message: str) -> Problem:
+def _problem(config: Config, gateway: GatewaySection, message: str) -> Problem:
     option, colon, what = message.partition(": ")
     # A message that begins with no option is about the section.
     named = colon and re.fullmatch(r"[a-z_]+(, [a-z_]+)*", option)
     return config.places.problem(f"sms {gateway.name}", option if named else None, what if named else message)
 
 
-def _gateway(gateway: Gateway, originator: str, reactor: Any) -> SmsProvider:  # noqa: ANN401
-    if isinstance(gateway, LogGateway):
-        return LogProvider(name=gateway.name)
+def _gateway(gateway: GatewaySection, originator: str, reactor: Any) -> SmsGateway:  # noqa: ANN401
+    if isinstance(gateway, LogSection):
+        return LogGateway(name=gateway.name)
     common: dict[str, Any] = {
         "name": gateway.name,
         "reactor": reactor,
@@ -84,14 +83,14 @@ def _gateway(gateway: Gateway, originator: str, reactor: Any) -> SmsProvider:  #
         "ca_file": gateway.ca_file,
     }
     originator = gateway.originator or originator
-    if isinstance(gateway, HttpGateway):
-        return HttpProvider(
+    if isinstance(gateway, HttpSection):
+        return HttpGateway(
             **common,
             rules=_rules(gateway, originator),
             username=gateway.username,
             password=gateway.password.reveal() if gateway.password else "",
         )
-    if isinstance(gateway, OpenMarketGateway):
+    if isinstance(gateway, OpenMarketSection):
         return OpenMarket(
             **common,
             base_url=gateway.base_url,
@@ -109,7 +108,7 @@ def _gateway(gateway: Gateway, originator: str, reactor: Any) -> SmsProvider:  #
     )
 
 
-def _rules(gateway: HttpGateway, originator: str) -> HttpRules:
+def _rules(gateway: HttpSection, originator: str) -> HttpRules:
     return HttpRules(
         url=gateway.url,
         method=gateway.method,

@@ -131,7 +131,7 @@ def test_what_is_suspicious_about_the_internal_api_and_invitations_is_told(conf)
 
 
 GATEWAY = (
-    "[sms]\nproviders = a\n[sms a]\nkind = http\nurl = https://sms.example.org/send\n"
+    "[sms]\ngateways = a\n[sms a]\nkind = http\nurl = https://sms.example.org/send\n"
     "headers = X-Channel: otp\nbody = {body}\n[http]\ntrusted_proxies = ::1\n"
 )
 
@@ -157,7 +157,7 @@ def test_every_gateway_that_cannot_be_used_is_named(conf):
     gateway = "kind = http\nurl = https://sms.example.org/send\nheaders = X-Channel: otp\nbody = "
     of_no_use = "".join(f"[sms {name}]\n{gateway}{{}}\n" for name in "abc")
     conf.write_text(
-        f"{conf.read_text()}[sms]\nproviders = a, b, c\n{of_no_use}[http]\ntrusted_proxies = ::1\n"
+        f"{conf.read_text()}[sms]\ngateways = a, b, c\n{of_no_use}[http]\ntrusted_proxies = ::1\n"
     )
     status, lines = checked("-c", conf)
     assert status == os.EX_CONFIG

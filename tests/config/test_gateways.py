@@ -7,11 +7,11 @@ import trustme
 
 from sydentish.config import (
     ConfigError,
-    HttpGateway,
-    LogGateway,
-    OpenMarketGateway,
+    HttpSection,
+    LogSection,
+    OpenMarketSection,
     Secret,
-    TwilioGateway,
+    TwilioSection,
     load,
 )
 
@@ -22,32 +22,32 @@ OPENMARKET = f"kind = openmarket\nusername = me\npassword = {CANARY}\n"
 HTTP = "kind = http\nurl = https://sms.example.org/send\n"
 
 
-def sms(*providers, **sections):
+def sms(*gateways, **sections):
     """The text of `[sms]` and of the sections of its gateways."""
-    parts = [f"[sms]\nproviders = {', '.join(providers)}\n"]
+    parts = [f"[sms]\ngateways = {', '.join(gateways)}\n"]
     parts += [f"[sms {name}]\n{text}" for name, text in sections.items()]
     return "".join([*parts, "[http]\ntrusted_proxies = 127.0.0.1\n"])
 
 
 def test_no_gateways(loaded):
     config = loaded("")
-    assert config.sms.providers == ()
+    assert config.sms.gateways == ()
     assert config.sms_gateways == ()
 
 
-def test_gateways_in_the_order_of_the_providers(loaded):
+def test_gateways_in_the_order_of_the_gateways(loaded):
     config = loaded(sms("c", "a", "b", a=HTTP, b=OPENMARKET, c=f"{TWILIO}originator = Example\n"))
     assert [(type(gateway), gateway.name) for gateway in config.sms_gateways] == [
-        (TwilioGateway, "c"),
-        (HttpGateway, "a"),
-        (OpenMarketGateway, "b"),
+        (TwilioSection, "c"),
+        (HttpSection, "a"),
+        (OpenMarketSection, "b"),
     ]
     assert config.warnings == ()
 
 
 def test_a_http_gateway_at_its_defaults(loaded):
     (gateway,) = loaded(sms("a", a=HTTP)).sms_gateways
-    assert gateway == HttpGateway(
+    assert gateway == HttpSection(
         name="a",
         url="https://sms.example.org/send",
         method="POST",
@@ -61,7 +61,7 @@ def test_a_http_gateway_at_its_defaults(loaded):
         ca_file=None,
         originator=None,
     )
-    assert gateway == HttpGateway(name="a", url="https://sms.example.org/send")
+    assert gateway == HttpSection(name="a", url="https://sms.example.org/send")
 
 
 def test_a_http_gateway_with_everything(loaded, tmp_path):
@@ -95,14 +95,14 @@ def test_a_http_gateway_with_everything(loaded, tmp_path):
 
 def test_an_openmarket_gateway(loaded):
     (gateway,) = loaded(sms("a", a=OPENMARKET)).sms_gateways
-    assert gateway == OpenMarketGateway(name="a", username="me", password=Secret(CANARY))
+    assert gateway == OpenMarketSection(name="a", username="me", password=Secret(CANARY))
     assert gateway.base_url == "https://smsc.openmarket.com"
 
 
 def test_a_twilio_gateway(loaded):
     text = f"{TWILIO}messaging_service_sid = MG0\nbase_url = https://Twilio.example/eu/\n"
     (gateway,) = loaded(sms("a", a=text)).sms_gateways
-    assert gateway == TwilioGateway(
+    assert gateway == TwilioSection(
         name="a",
         base_url="https://twilio.example/eu",
         account_sid=SID,
@@ -117,7 +117,7 @@ def test_a_twilio_gateway(loaded):
 
 def test_a_log_gateway(loaded):
     (gateway,) = loaded(sms("a", a="kind = log\n")).sms_gateways
-    assert gateway == LogGateway(name="a")
+    assert gateway == LogSection(name="a")
 
 
 def test_a_secret_from_a_file_of_its_own(loaded, tmp_path):
@@ -132,11 +132,11 @@ def test_a_secret_from_a_file_of_its_own(loaded, tmp_path):
 
 def test_sections_of_one_name_merge(loaded):
     config = loaded(sms("a", a="kind = http\n") + "[sms   a]\nurl = https://b/\n")
-    assert config.sms_gateways == (HttpGateway(name="a", url="https://b/"),)
+    assert config.sms_gateways == (HttpSection(name="a", url="https://b/"),)
 
 
-def test_the_environment_chooses_the_providers(loaded):
-    config = loaded(sms("a", a=HTTP, b="kind = log\n"), {"SYDENTISH_SMS__PROVIDERS": "b, a"})
+def test_the_environment_chooses_the_gateways(loaded):
+    config = loaded(sms("a", a=HTTP, b="kind = log\n"), {"SYDENTISH_SMS__GATEWAYS": "b, a"})
     assert [gateway.name for gateway in config.sms_gateways] == ["b", "a"]
 
 
@@ -301,22 +301,22 @@ def test_names_that_no_provider_can_have(problems, section):
     ]
 
 
-def test_providers_without_a_section(problems):
+def test_gateways_without_a_section(problems):
     assert problems(sms("a", "b", "c", b="kind = log\n")) == [
-        "5: [sms] providers: `a` has no section: describe that gateway in [sms a]",
-        "5: [sms] providers: `c` has no section: describe that gateway in [sms c]",
+        "5: [sms] gateways: `a` has no section: describe that gateway in [sms a]",
+        "5: [sms] gateways: `c` has no section: describe that gateway in [sms c]",
     ]
 
 
-def test_providers_of_the_environment_without_a_section(tmp_path):
+def test_gateways_of_the_environment_without_a_section(tmp_path):
     environ = {
         "SYDENTISH_GENERAL__SERVER_NAME": "example.org",
         "SYDENTISH_GENERAL__PUBLIC_BASE_URL": "https://id.example.org",
-        "SYDENTISH_SMS__PROVIDERS": "a",
+        "SYDENTISH_SMS__GATEWAYS": "a",
     }
     with pytest.raises(ConfigError) as caught:
         load(None, environ)
-    message = "[sms] providers: `a` has no section: describe that gateway in [sms a]"
+    message = "[sms] gateways: `a` has no section: describe that gateway in [sms a]"
     assert str(caught.value) == f"environment: {message}"
     # Whether a file that cannot be read has the section is not known.
     with pytest.raises(ConfigError) as caught:
@@ -331,7 +331,7 @@ def test_a_wrong_gateway_is_told_whether_it_is_used_or_not(problems):
 
 
 def test_a_provider_twice(problems):
-    assert problems(sms("a", "a", a="kind = log\n")) == ["5: [sms] providers: must have each item once"]
+    assert problems(sms("a", "a", a="kind = log\n")) == ["5: [sms] gateways: must have each item once"]
 
 
 @pytest.mark.parametrize(
@@ -392,15 +392,15 @@ def warnings(config):
 def test_gateways_that_are_not_used_are_told(loaded):
     config = loaded(sms("a", a=HTTP, b="kind = log\n", c=TWILIO))
     assert [str(warning).partition(":")[2] for warning in config.warnings] == [
-        "9: [sms b]: is not used: [sms] providers does not name b",
-        "11: [sms c]: is not used: [sms] providers does not name c",
+        "9: [sms b]: is not used: [sms] gateways does not name b",
+        "11: [sms c]: is not used: [sms] gateways does not name c",
     ]
 
 
 def test_a_gateway_without_any_provider_is_told_to_be_named(loaded):
     (warning,) = loaded("[sms main]\nkind = log\n").warnings
     assert str(warning).partition(":")[2] == (
-        "4: [sms main]: is not used, and no telephone number can be validated: set [sms] providers = main"
+        "4: [sms main]: is not used, and no telephone number can be validated: set [sms] gateways = main"
     )
 
 

@@ -205,7 +205,7 @@ def test_a_country_that_is_both_allowed_and_rejected_is_told(loaded):
     ],
 )
 def test_a_proxy_that_may_make_everybody_look_local_is_told_where_sms_are_sent(loaded, http, told):
-    config = loaded(f"{http}[sms]\nproviders = a\n[sms a]\nkind = http\nurl = https://sms.example.org/send\n")
+    config = loaded(f"{http}[sms]\ngateways = a\n[sms a]\nkind = http\nurl = https://sms.example.org/send\n")
     assert [("trusted_proxies" in warning) for warning in warnings(config)] == [True] * told
     assert warnings(loaded(http)) == []
 

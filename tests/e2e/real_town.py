@@ -37,7 +37,7 @@ allowed_addresses = 127.0.0.0/8, ::1/128
 [invites]
 web_clients_allowed = {web_client}
 [sms]
-providers = town
+gateways = town
 rejected_countries = FR
 [sms town]
 kind = http

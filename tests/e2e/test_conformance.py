@@ -60,7 +60,7 @@ MATRIX_ERROR = {
 OPENED = """
 allow = {homeserver}, {nobody}
 [sms]
-providers = log
+gateways = log
 [sms log]
 kind = log
 [budgets]

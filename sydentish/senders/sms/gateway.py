@@ -17,7 +17,7 @@ class Sms:
 
     Attributes:
         originator: who it is from, as the person sees it: what is set for the number's country, or empty for
-            what the provider has of its own.
+            what the gateway has of its own.
         destination: where it goes.
         text: what it says, on one line.
     """
@@ -47,7 +47,7 @@ class GatewayError(Exception):
         self.timed_out = timed_out
 
 
-class SmsProvider(Protocol):
+class SmsGateway(Protocol):
     """Hands SMS over to one gateway.
 
     Attributes:

@@ -55,7 +55,7 @@ class HttpRules:
 
 
 class HttpGateway:
-    """An `SmsProvider` for a gateway that the operator describes."""
+    """An `SmsGateway` for a gateway that the operator describes."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class HttpGateway:
         _check_completeness(self._url.names | (self._body.names if self._body else frozenset()))
 
     async def send(self, sms: Sms, time_limit: float) -> None:
-        """See `SmsProvider.send`."""
+        """See `SmsGateway.send`."""
         answer = await self._client.ask(self._request(sms), time_limit, self._wants_body)
         if answer.status not in self._statuses:
             raise GatewayError(f"it answered {answer.status}", temporary=answer.temporary, refused=True)

@@ -7,17 +7,17 @@ from sydentish.senders.sms.gateway import Sms
 _log = Logger()
 
 
-class LogProvider:
-    """An `SmsProvider` that sends nothing: who reads the log reads the codes."""
+class LogGateway:
+    """An `SmsGateway` that sends nothing: who reads the log reads the codes."""
 
     def __init__(self, *, name: str = "log") -> None:
         """Takes the name that the operator calls it by."""
         self.name = name
 
     async def send(self, sms: Sms, time_limit: float) -> None:  # noqa: ARG002 - the interface's
-        """See `SmsProvider.send`; never fails."""
+        """See `SmsGateway.send`; never fails."""
         _log.warn(
-            "{provider} is for development only. It sends nothing; the SMS says: {text}",
-            provider=self.name,
+            "{gateway} is for development only. It sends nothing; the SMS says: {text}",
+            gateway=self.name,
             text=sms.text,
         )

@@ -23,7 +23,7 @@ _LONG_CODE, _SHORT_CODE, _ALPHANUMERIC = 1, 3, 5
 
 
 class OpenMarket:
-    """An `SmsProvider` for OpenMarket."""
+    """An `SmsGateway` for OpenMarket."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class OpenMarket:
         )
 
     async def send(self, sms: Sms, time_limit: float) -> None:
-        """See `SmsProvider.send`."""
+        """See `SmsGateway.send`."""
         headers = [("Content-Type", "application/json; charset=UTF-8"), ("Accept", "application/json")]
         body = orjson.dumps({"mobileTerminate": self._mobile_terminate(sms)})
         request = GatewayRequest("POST", self._url, headers, body)

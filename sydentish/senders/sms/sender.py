@@ -11,7 +11,7 @@ from sydentish.actions.ports import Style
 from sydentish.domain.errors import DestinationRejected, SendError
 from sydentish.domain.threepids import PhoneNumber
 from sydentish.senders.render import Templates
-from sydentish.senders.sms.gateway import GatewayError, Sms, SmsProvider, check_originator
+from sydentish.senders.sms.gateway import GatewayError, Sms, SmsGateway, check_originator
 
 Outcome = Literal["sent", "refused", "failed", "timeout"]
 
@@ -29,7 +29,7 @@ class SmsSender:
         self,
         *,
         templates: Templates,
-        providers: Sequence[SmsProvider],
+        gateways: Sequence[SmsGateway],
         clock: IReactorTime,
         on_result: Callable[[str, Outcome], None],
         server_name: str,
@@ -42,12 +42,12 @@ class SmsSender:
 
         Args:
             templates: what an SMS says.
-            providers: the gateways, in the order in which they are tried.
+            gateways: the gateways, in the order in which they are tried.
             clock: measures the limit.
-            on_result: is told of each hand-over: the provider's name, and how it ended.
+            on_result: is told of each hand-over: the gateway's name, and how it ended.
             server_name: our name, as users know it.
             time_limit: seconds for one SMS, whatever is tried.
-            originators: who an SMS is from, by the country of the number (ISO 3166-1 alpha-2); providers have
+            originators: who an SMS is from, by the country of the number (ISO 3166-1 alpha-2); gateways have
                 their own for the others.
             allowed_countries: the only ones that SMS go to; None for all.
             rejected_countries: those that none go to, even where they are allowed. Where either is given, none go to
@@ -59,7 +59,7 @@ class SmsSender:
         for originator in (originators or {}).values():
             check_originator(originator)
         self._templates = templates
-        self._providers = tuple(providers)
+        self._gateways = tuple(gateways)
         self._clock = clock
         self._on_result = on_result
         self._server_name = server_name
@@ -76,7 +76,7 @@ class SmsSender:
                 are allowed or rejected.
             SendError: this server sends no SMS at all.
         """
-        if not self._providers:
+        if not self._gateways:
             raise SendError("This server sends no SMS")
         if not self._goes_to(number.region):
             raise DestinationRejected("phone_number: this server sends no SMS to numbers of that country")
@@ -111,33 +111,33 @@ class SmsSender:
             raise SendError("The SMS could not be handed over to a gateway")
 
     async def _handed_over(self, sms: Sms, deadline: float) -> bool:
-        worth_another_try: list[SmsProvider] = []
-        for position, provider in enumerate(self._providers):
-            share = self._left(deadline) / (len(self._providers) - position)
-            error = await self._try(provider, sms, share)
+        worth_another_try: list[SmsGateway] = []
+        for position, gateway in enumerate(self._gateways):
+            share = self._left(deadline) / (len(self._gateways) - position)
+            error = await self._try(gateway, sms, share)
             if error is None:
                 return True
             if error.temporary:
-                worth_another_try.append(provider)
+                worth_another_try.append(gateway)
         if not worth_another_try or self._left(deadline) < _PAUSE + _LEAST:
             return False
         await deferLater(self._clock, _PAUSE)
         return await self._try(worth_another_try[0], sms, self._left(deadline)) is None
 
-    async def _try(self, provider: SmsProvider, sms: Sms, time_limit: float) -> GatewayError | None:
+    async def _try(self, gateway: SmsGateway, sms: Sms, time_limit: float) -> GatewayError | None:
         try:
-            await provider.send(sms, time_limit)
+            await gateway.send(sms, time_limit)
         except GatewayError as error:
             outcome = _outcome(error)
-            self._on_result(provider.name, outcome)
+            self._on_result(gateway.name, outcome)
             _log.warn(
-                "SMS not handed over to {provider}, {outcome}: {reason}",
-                provider=provider.name,
+                "SMS not handed over to {gateway}, {outcome}: {reason}",
+                gateway=gateway.name,
                 outcome=outcome,
                 reason=error.reason,
             )
             return error
-        self._on_result(provider.name, "sent")
+        self._on_result(gateway.name, "sent")
         return None
 
     def _left(self, deadline: float) -> float:

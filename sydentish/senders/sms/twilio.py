@@ -18,7 +18,7 @@ _SID = re.compile(r"[A-Za-z0-9]{1,64}")
 
 
 class Twilio:
-    """An `SmsProvider` for Twilio."""
+    """An `SmsGateway` for Twilio."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Twilio:
         )
 
     async def send(self, sms: Sms, time_limit: float) -> None:
-        """See `SmsProvider.send`."""
+        """See `SmsGateway.send`."""
         headers = [("Content-Type", "application/x-www-form-urlencoded"), ("Accept", "application/json")]
         body = urlencode(self._fields(sms), errors="replace").encode()
         request = GatewayRequest("POST", self._url, headers, body)

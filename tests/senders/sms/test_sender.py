@@ -14,7 +14,7 @@ from sydentish.domain.errors import DestinationRejected, SendError
 from sydentish.domain.threepids import PhoneNumber, parse_phone_number
 from sydentish.senders.render import Templates
 from sydentish.senders.sms.gateway import GatewayError
-from sydentish.senders.sms.log import LogProvider
+from sydentish.senders.sms.log import LogGateway
 from sydentish.senders.sms.sender import SmsSender
 
 GB = parse_phone_number("GB", "07700 900001")
@@ -55,7 +55,7 @@ def sender(templates, clock, results):
     def make(*providers, **options):
         options = {"templates": templates, "time_limit": 12.0, "clock": clock} | options
         return SmsSender(
-            providers=providers,
+            gateways=providers,
             on_result=lambda name, outcome: results.append((name, outcome)),
             server_name="id.example.org",
             **options,
@@ -317,7 +317,7 @@ def start_chain(start, provider):
 @pytest_twisted.ensureDeferred
 async def test_the_log_as_a_gateway(sender, results, logged):
     for style in (PLAIN, Style(languages=("de",)), Style(languages=("fr",))):
-        await start(sender(LogProvider(name="here")), style=style)
+        await start(sender(LogGateway(name="here")), style=style)
     said = logged()
     assert said.count("here is for development only") >= 3
     # What a developer needs survives the redaction of the log; the number is nobody's business.
