@@ -215,6 +215,13 @@ async def test_what_is_no_answer_over_tcp_is_an_error(asking, server, instead):
 
 
 @pytest_twisted.ensureDeferred
+async def test_more_than_anybody_needs_is_not_read(asking, server):
+    server.zone[A] = by_tcp(a(*(f"192.0.{i // 256}.{i % 256}" for i in range(600))))
+    with pytest.raises((ConnectionAborted, ConnectionDone, ConnectionLost)):
+        await addresses(asking)
+
+
+@pytest_twisted.ensureDeferred
 async def test_silence_over_tcp_is_given_up(asking, server, clock):
     server.zone[A] = [by_tcp(a("192.0.2.1"), over_tcp=SILENT)]
     looking = Deferred.fromCoroutine(addresses(asking, timeouts=(1,)))
