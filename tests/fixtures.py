@@ -396,6 +396,11 @@ class House:
     async def stop(self) -> None:
         await self.db.stopService()
 
+    async def settled(self) -> None:
+        """Returns when everything that was asked of the database before is answered."""
+        for _ in range(3):
+            await self.db.write(lambda _tx: None)
+
     async def log_in(self, user_id: str = "@alice:hs.example.org") -> Caller:
         """An account with an access token; what the gate is asked with."""
         return Caller(await self.token(user_id))

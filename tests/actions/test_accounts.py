@@ -56,8 +56,8 @@ class HangingVerifier:
         return await answer
 
 
-@pytest_twisted.ensureDeferred
-async def test_one_source_cannot_take_all_the_places_of_those_who_register(house):
+def hanging(house, max_registering):
+    """Accounts whose homeservers answer when the test says so, and what stands for these."""
     verifier = HangingVerifier()
     accounts = Accounts(
         db=house.db,
@@ -66,10 +66,16 @@ async def test_one_source_cannot_take_all_the_places_of_those_who_register(house
         policy=HomeserverPolicy(),
         budgets=Budgets(),
         signs_of_life=house.signs,
-        max_registering=200,
+        max_registering=max_registering,
         now_ms=house.now_ms,
         random_bytes=house.random,
     )
+    return accounts, verifier
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_source_cannot_take_all_the_places_of_those_who_register(house):
+    accounts, verifier = hanging(house, max_registering=200)
     greedy = Caller(None, source="192.0.2.1")
     waiting = []
     for _ in range(20):
@@ -96,18 +102,7 @@ async def test_one_source_cannot_take_all_the_places_of_those_who_register(house
 
 @pytest_twisted.ensureDeferred
 async def test_only_so_many_registrations_wait_for_homeservers_at_a_time(house):
-    verifier = HangingVerifier()
-    accounts = Accounts(
-        db=house.db,
-        gate=house.gate,
-        verifier=verifier,
-        policy=HomeserverPolicy(),
-        budgets=Budgets(),
-        signs_of_life=house.signs,
-        max_registering=2,
-        now_ms=house.now_ms,
-        random_bytes=house.random,
-    )
+    accounts, verifier = hanging(house, max_registering=2)
     waiting = [
         Deferred.fromCoroutine(accounts.register(NOBODY, "slow.example.org", "openid")) for _ in range(2)
     ]

@@ -51,12 +51,6 @@ def begin(house, caller, attempt=1, **how):
     return Deferred.fromCoroutine(ask(house, caller, attempt, **how))
 
 
-async def settled(house):
-    """Returns when everything that was asked of the database before is answered."""
-    for _ in range(3):
-        await house.db.write(lambda _tx: None)
-
-
 async def submit(house, sid, code=None, *, secret=SECRET, caller=NOBODY):
     code = house.codes.last_code() if code is None else code
     return await house.validation.submit_token(caller, Credentials(sid, secret), code)
@@ -374,7 +368,7 @@ async def test_a_code_on_its_way_is_valid_and_the_old_one_until_it_is_handed_ove
     sid = await ask(house, caller, 1)
     house.codes.holding = True
     second = begin(house, caller, 2)
-    await settled(house)
+    await house.settled()
     assert [await said(house, sid, code) for code in codes(house)] == [True, True]
     house.codes.held.pop().callback(None)
     await second
@@ -387,7 +381,7 @@ async def test_a_guess_while_a_code_is_on_its_way_is_one_at_both(house, caller):
     await guess_wrong(house, sid, 4)
     house.codes.holding = True
     second = begin(house, caller, 2)
-    await settled(house)
+    await house.settled()
     assert await guess_wrong(house, sid, 6) == [False] * 6
     assert guesses(house) == [(10,), (6,)]
     # The old one is worth nothing now, and trying it is a guess at the new one.
@@ -405,7 +399,7 @@ async def test_codes_on_their_way_give_no_guesses_beyond_ten_at_each(house, call
     sid = await ask(house, caller, 1)
     house.codes.holding = True
     second = begin(house, caller, 2)
-    await settled(house)
+    await house.settled()
     assert await guess_wrong(house, sid, 11) == [False] * 10 + ["refused"]
     assert [await said(house, sid, code) for code in codes(house)] == ["refused"] * 2
     house.codes.held.pop().callback(None)
@@ -420,7 +414,7 @@ async def test_guesses_while_a_code_that_could_not_be_sent_was_on_its_way_count_
     sid = await ask(house, caller, 1)
     house.codes.holding = True
     second = begin(house, caller, 2)
-    await settled(house)
+    await house.settled()
     await guess_wrong(house, sid, 10)
     house.codes.held.pop().errback(SendError("no"))
     with pytest.raises(SendError):
@@ -432,12 +426,12 @@ async def test_guesses_while_a_code_that_could_not_be_sent_was_on_its_way_count_
 async def test_there_is_never_more_than_one_code_on_its_way(house, caller):
     house.codes.holding = True
     asked = [begin(house, caller, attempt) for attempt in (1, 2, 3)]
-    await settled(house)
+    await house.settled()
     for sent in (1, 2):
         assert len(house.codes.sent) == sent, "the others wait for it"
         house.codes.held.pop().callback(None)
-        await settled(house)
-        await settled(house)
+        await house.settled()
+        await house.settled()
     house.codes.holding = False
     while house.codes.held:
         house.codes.held.pop().callback(None)
@@ -451,9 +445,9 @@ async def test_there_is_never_more_than_one_code_on_its_way(house, caller):
 async def test_a_code_that_cannot_be_sent_lets_the_next_one_go(house, caller):
     house.codes.holding = True
     first = begin(house, caller, 1)
-    await settled(house)
+    await house.settled()
     second = begin(house, caller, 2)
-    await settled(house)
+    await house.settled()
     house.codes.holding = False
     house.codes.held.pop().errback(SendError("no"))
     with pytest.raises(SendError):

@@ -46,12 +46,6 @@ def begin(house, caller, attempt=1, **how):
     return Deferred.fromCoroutine(ask(house, caller, attempt, **how))
 
 
-async def settled(house):
-    """Returns when everything that was asked of the database before is answered."""
-    for _ in range(3):
-        await house.db.write(lambda _tx: None)
-
-
 async def submit(house, sid, token=None, *, secret=SECRET, caller=NOBODY):
     token = house.sender.last_token() if token is None else token
     return await house.validation.submit_token(caller, Credentials(sid, secret), token)
@@ -161,9 +155,9 @@ async def test_a_refused_mail_beside_one_that_was_sent_pushes_out_no_older_link(
         sid = await ask(house, caller, attempt)
     house.sender.holding = True
     sixth = begin(house, caller, 6)
-    await settled(house)
+    await house.settled()
     seventh = begin(house, caller, 7)
-    await settled(house)
+    await house.settled()
     refused, sent = house.sender.held
     refused.errback(EmailSendError("no"))
     with pytest.raises(EmailSendError):
@@ -197,9 +191,9 @@ async def test_the_last_five_links_are_valid_and_the_sixth_is_not(house, caller)
 async def test_the_same_attempt_waits_for_the_mail_on_its_way(house, caller):
     house.sender.holding = True
     waiting = [begin(house, caller) for _ in range(5)]
-    await settled(house)
+    await house.settled()
     late = begin(house, caller, 0)
-    await settled(house)
+    await house.settled()
     assert len(house.sender.mails) == 1
     assert not any(request.called for request in (*waiting, late))
     house.sender.release()
@@ -212,7 +206,7 @@ async def test_the_same_attempt_waits_for_the_mail_on_its_way(house, caller):
 async def test_who_waits_for_a_mail_hears_that_it_failed(house, caller):
     house.sender.holding = house.sender.failing = True
     waiting = [begin(house, caller) for _ in range(3)]
-    await settled(house)
+    await house.settled()
     house.sender.release()
     for request in waiting:
         with pytest.raises(EmailSendError):
@@ -226,9 +220,9 @@ async def test_who_waits_for_a_mail_hears_that_it_failed(house, caller):
 async def test_a_higher_attempt_goes_ahead(house, caller):
     house.sender.holding = True
     first = begin(house, caller, 1)
-    await settled(house)
+    await house.settled()
     second = begin(house, caller, 2)
-    await settled(house)
+    await house.settled()
     slow, fast = house.sender.held
     fast.callback(None)
     sid = await second
@@ -244,7 +238,7 @@ async def test_a_higher_attempt_goes_ahead(house, caller):
 async def test_sessions_do_not_wait_for_one_another(house, caller):
     house.sender.holding = True
     slow = begin(house, caller)
-    await settled(house)
+    await house.settled()
     house.sender.holding = False
     await ask(house, caller, address="bob@example.org")
     assert not slow.called
@@ -256,7 +250,7 @@ async def test_sessions_do_not_wait_for_one_another(house, caller):
 async def test_a_request_that_is_broken_off_does_not_use_up_the_attempt(house, caller):
     house.sender.holding = True
     request, waiter = begin(house, caller), begin(house, caller)
-    await settled(house)
+    await house.settled()
     waiter.cancel()
     request.cancel()
     for broken in (waiter, request):
@@ -272,7 +266,7 @@ async def test_a_request_that_is_broken_off_does_not_use_up_the_attempt(house, c
 async def test_the_link_works_before_the_relay_has_answered(house, caller):
     house.sender.holding = True
     request = begin(house, caller)
-    await settled(house)
+    await house.settled()
     sid = parse_qs(urlsplit(house.sender.mails[0][1]).query)["sid"][0]
     await submit(house, sid)
     house.sender.release()

@@ -35,6 +35,12 @@ def clock():
 
 
 @pytest.fixture
+def results():
+    """How each hand-over ended, in their order."""
+    return []
+
+
+@pytest.fixture
 def logged():
     """What is logged; no test may leave an error in it."""
     events = []

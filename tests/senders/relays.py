@@ -172,3 +172,13 @@ class _Connection(LineReceiver):
         else:
             verb = line.split(b" ")[0].decode("latin-1")
             self.answer("EHLO under TLS" if verb == "EHLO" and self.under_tls else verb)
+
+
+class Recorder:
+    """A relay that takes everything."""
+
+    def __init__(self):
+        self.sent = []
+
+    async def send(self, sender, recipient, message):
+        self.sent.append((sender, recipient, message))

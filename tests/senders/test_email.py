@@ -6,7 +6,7 @@ import pytest_twisted
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from senders.reading import assert_well_formed
-from senders.relays import SILENCE, templates_directory
+from senders.relays import SILENCE, Recorder, templates_directory
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -18,21 +18,6 @@ from sydentish.senders.render import MailText, Templates, one_line
 
 LINK = "https://identity.example.org/_matrix/identity/v2/validate/email/submitToken?sid=a&client_secret=b&token=c"
 NOW = 1_790_000_000.5
-
-
-class Recorder:
-    """A relay that takes everything."""
-
-    def __init__(self):
-        self.sent = []
-
-    async def send(self, sender, recipient, message):
-        self.sent.append((sender, recipient, message))
-
-
-@pytest.fixture
-def results():
-    return []
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest_twisted
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from senders.reading import assert_well_formed
-from senders.relays import CLOSE, SILENCE, templates_directory
+from senders.relays import CLOSE, SILENCE, Recorder, templates_directory
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
@@ -39,21 +39,6 @@ def mail_of(details=TEA, **changes):
 def delivery_of(mail):
     payload = mail if isinstance(mail, str) else mail.to_json()
     return Delivery(outbox_id=1, destination="relay", payload=payload, attempts=0, method=None)
-
-
-class Recorder:
-    """A relay that takes everything."""
-
-    def __init__(self):
-        self.sent = []
-
-    async def send(self, sender, recipient, message):
-        self.sent.append((sender, recipient, message))
-
-
-@pytest.fixture
-def results():
-    return []
 
 
 @pytest.fixture
