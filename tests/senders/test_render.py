@@ -9,6 +9,7 @@ from senders.relays import templates_directory
 from unprivileged import unprivileged_folder
 
 from sydentish.senders.render import TemplateProblem, Templates, one_line
+from sydentish.senders.samples import MAILS
 
 LINK = "https://identity.example.org/_matrix/identity/v2/validate/email/submitToken?sid=a&client_secret=b&token=c"
 VALUES = {"address": "alice@example.org", "link": LINK, "server_name": "identity.example.org"}
@@ -223,6 +224,23 @@ def test_a_brand_and_what_it_falls_back_to(operator):
     assert (mine.subject, mine.text) == ("Mine identity.example.org", f"Go: {LINK}\n")
     assert mine.html == shipped.html
     assert shipped.subject != mine.subject
+
+
+def test_a_brand_of_nothing_but_a_frame_changes_the_looks_of_every_mail(operator):
+    frame = (
+        "{% block subject %}{% endblock %}"
+        "{% block body %}<main class=acme>{% block content %}{% endblock %}</main>{% endblock %}"
+    )
+    templates = over(operator(**{"acme/frame.eml.html": frame}))
+    templates.check()
+    for name, values in MAILS.items():
+        mine = templates.mail(name, "acme", values)
+        shipped = templates.mail(name, None, values)
+        assert mine.html.strip().startswith("<main class=acme>")
+        assert values["link"].replace("&", "&amp;") in mine.html
+        assert "<style>" in shipped.html
+        assert "<style>" not in mine.html
+        assert (mine.subject, mine.text) == (shipped.subject, shipped.text)
 
 
 def test_a_brand_may_replace_the_default_one(operator):
