@@ -117,7 +117,9 @@ class Bindings(RuleBasedStateMachine):
         self.untold = []
         # Tokens to their address and when they were made; where each of them is.
         self.tokens = {}
-        self.waiting, self.dead, self.swept = set(), set(), set()
+        self.waiting, self.swept = set(), set()
+        # What was refused, and the address and time of the statement that it was told with.
+        self.dead = {}
         self.retired = None
 
     def now_ms(self):
@@ -218,7 +220,7 @@ class Bindings(RuleBasedStateMachine):
             if end != "later":
                 self.untold.remove(row)
             if end == "dead" and row[3]:
-                self.dead.add(row[3])
+                self.dead[row[3]] = row[1:3]
 
     @rule(caller=users, user=users, address=addresses)
     def unbind(self, caller, user, address):
@@ -227,6 +229,8 @@ class Bindings(RuleBasedStateMachine):
         if self.bound.get(address) == user:
             del self.bound[address]
             self.withdraw(address)
+            told = (address, self.newest_ts[address])
+            self.dead = {token: each for token, each in self.dead.items() if each != told}
 
     @rule(ms=st.sampled_from([1, 1000, GRACE, GRACE + 1, INTERVAL, -1000]))
     def let_time_pass(self, ms):
@@ -296,7 +300,7 @@ class Bindings(RuleBasedStateMachine):
             "SELECT token, address, state FROM invitations LEFT JOIN outbox USING (outbox_id)",
         )
         assert {token for token, _, state in found if state is None} == self.waiting - self.swept
-        assert {token for token, _, state in found if state == "dead"} == self.dead - self.swept
+        assert {token for token, _, state in found if state == "dead"} == set(self.dead) - self.swept
         on_their_way = {row[3] for row in self.untold if row[3]}
         assert {token for token, _, state in found if state == "pending"} == on_their_way - self.swept
         assert all(self.tokens[token][0] == address for token, address, _ in found)
