@@ -157,12 +157,12 @@ class BindRequest(SessionReference):
 class UnbindRequest:
     """`POST /3pid/unbind`.
 
-    A malformed sid, client secret or user is a proof that fails, a 403, and not a malformed request: homeservers
+    A malformed sid or client secret is a proof that fails, a 403, and not a malformed request: homeservers
     take a 400 for "cannot unbind at all".
     """
 
     threepid: Threepid = required(threepid)
-    mxid: str = required(text)
+    mxid: str = required(of_text(user_id))
     sid: str | None = optional(text)
     client_secret: str | None = optional(text)
 

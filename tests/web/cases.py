@@ -269,6 +269,7 @@ _MAIN = [
     Case("another address", "POST", UNBIND, 403, "M_FORBIDDEN", _unbind("bound", PROVED)),
     Case("another medium", "POST", UNBIND, 403, "M_FORBIDDEN", _unbind("bound", medium="msisdn")),
     Case("no address", "POST", UNBIND, 403, "M_FORBIDDEN", _unbind("bound", "nothing")),
+    Case("no user", "POST", UNBIND, 400, "M_INVALID_PARAM", _unbind("bound", mxid="alice")),
     Case(
         "no proof",
         "POST",
