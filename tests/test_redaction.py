@@ -6,7 +6,7 @@ import string
 from urllib.parse import quote
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from log_tools import logged, logged_failure
 from twisted.logger import Logger
@@ -33,6 +33,15 @@ NAMES = [
     "Authorization",
     "TOKEN",
 ]
+
+
+ORIGIN = "https://id.example.org"
+PLACEHOLDER = "0123456789" * 2
+
+
+def only_secret(secret, shape):
+    """Refuses a secret that is a word which the text or the log has in any case."""
+    assume(secret not in logged_failure(ValueError(shape(PLACEHOLDER))))
 
 
 # --- what must not be in it ----------------------------------------------------------------------------
@@ -78,6 +87,7 @@ def test_no_address_survives(address, around):
     ),
 )
 def test_no_named_secret_survives(secret, name, shape):
+    only_secret(secret, lambda value: shape.format(name=name, value=value))
     text = "before " + shape.format(name=name, value=secret) + " after"
 
     assert secret not in redact(text)
@@ -87,6 +97,7 @@ def test_no_named_secret_survives(secret, name, shape):
 
 @given(odd_secrets.map(str.strip).filter(lambda secret: len(secret) > 8), st.sampled_from(NAMES))
 def test_no_quoted_secret_survives_whatever_it_is_made_of(secret, name):
+    only_secret(secret, lambda value: json.dumps({name: value}))
     for text in (repr({name: secret}), repr({name.encode(): [secret.encode()]}), json.dumps({name: secret})):
         assert secret not in redact(text)
 
@@ -96,6 +107,8 @@ def test_no_quoted_secret_survives_whatever_it_is_made_of(secret, name):
     st.sampled_from(["Bearer {}", "bearer {}", "BEARER  {}", "Authorization: Bearer {}", "[b'Bearer {}']"]),
 )
 def test_no_bearer_token_survives(token, shape):
+    only_secret(token, shape.format)
+
     assert token not in redact(shape.format(token))
     assert token not in logged_failure(ValueError(shape.format(token)))
 
@@ -121,6 +134,7 @@ def test_no_named_digits_of_a_telephone_number_survive(digits):
 
 @given(secrets, st.sampled_from(["Basic {}", "basic {}", "X-Matrix {}"]))
 def test_no_credentials_of_a_header_survive(secret, shape):
+    only_secret(secret, "Authorization: {}".format)
     header = f"Authorization: {shape.format(secret)}"
 
     assert secret not in redact(header)
@@ -129,7 +143,9 @@ def test_no_credentials_of_a_header_survive(secret, shape):
 
 @given(secrets, secrets)
 def test_the_link_of_an_invitation_accepts_nothing_once_it_is_in_the_log(token, private_key):
-    signing = sign_url("https://id.example.org", token, private_key)
+    for secret in (token, private_key):
+        only_secret(secret, lambda value: f"https://app.example.org/#/{sign_url(ORIGIN, value, value)}")
+    signing = sign_url(ORIGIN, token, private_key)
     for text in (
         signing,
         quote(signing, safe=""),
