@@ -176,6 +176,9 @@ def test_the_fields_of_chained_exceptions_are_redacted_too():
 
 @given(user_ids, st.sampled_from(["{}", "for {},", "'{}'", "mxid={}", "({})", "<{}>", "mxid: {}"]))
 def test_user_ids_survive(user_id, around):
+    # `token:` announces a secret, also as the name of a user.
+    assume(not any(word in user_id for word in ("code", "secret", *map(str.lower, NAMES))))
+
     assert around.format(user_id) in redact(around.format(user_id))
 
 
