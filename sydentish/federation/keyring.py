@@ -10,8 +10,8 @@ from twisted.logger import Logger
 from sydentish.domain.errors import KeysUnavailable
 from sydentish.domain.ids import canonical_server_name
 from sydentish.domain.keys import decode_base64
+from sydentish.domain.signatures import ED25519, PUBLIC_KEY_BYTES, canonical, is_signed
 from sydentish.federation.client import Answer, ExchangeFailed, HomeserverClient
-from sydentish.federation.signatures import ED25519, PUBLIC_KEY_BYTES, canonical, is_signed
 from sydentish.waiting import SharedWork
 
 _KEYS = "/_matrix/key/v2/server"

@@ -9,8 +9,8 @@ from twisted.logger import Logger
 from sydentish.actions.ports import SignedRequest
 from sydentish.domain.errors import ProofRefused
 from sydentish.domain.ids import ServerName, parse_server_name
+from sydentish.domain.signatures import ED25519, canonical, is_signed
 from sydentish.federation.keyring import HomeserverKeys
-from sydentish.federation.signatures import ED25519, canonical, is_signed
 from sydentish.federation.xmatrix import XMatrix, parse_authorizations
 
 # The specification says the second; today's homeservers say the first to identity servers.

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from nacl.signing import SigningKey
 from unpaddedbase64 import decode_base64
 
-from sydentish.federation.signatures import canonical, is_signed
+from sydentish.domain.signatures import canonical, is_signed
 
 # Specification, appendices, "Cryptographic Test Vectors".
 SEED = decode_base64("YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1")

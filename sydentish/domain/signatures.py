@@ -1,4 +1,4 @@
-"""What homeservers sign: canonical JSON, with Ed25519 (specification, appendices, "Signing JSON")."""
+"""What servers sign: canonical JSON, with Ed25519 (specification, appendices, "Signing JSON")."""
 
 from canonicaljson import encode_canonical_json
 from nacl.exceptions import BadSignatureError
