@@ -181,6 +181,21 @@ class KeysUnavailable(IdentityError):
         self.retry_after_ms = retry_after_ms
 
 
+# --- peers ---------------------------------------------------------------------------------------------
+
+
+class UnknownPeer(IdentityError):
+    """The certificate is not that of a peer of this server."""
+
+
+class VerificationFailed(IdentityError):
+    """Some of the statements that a peer has pushed cannot be taken, so none of them was."""
+
+    def __init__(self, message: str, failed_ids: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.failed_ids = failed_ids
+
+
 # --- look-up -------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,7 @@
 """What servers sign: canonical JSON, with Ed25519 (specification, appendices, "Signing JSON")."""
 
+from collections.abc import Mapping
+
 from canonicaljson import encode_canonical_json
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
@@ -27,6 +29,15 @@ def canonical(value: object) -> bytes:
         if not level:
             return _encode(value)
     raise ValueError(f"is nested deeper than {_MAX_DEPTH}")
+
+
+def signed_message(value: Mapping[str, object]) -> bytes:
+    """What the signatures of a JSON object sign: all of it but `signatures` and `unsigned`.
+
+    Raises:
+        ValueError: it has no canonical form.
+    """
+    return canonical({key: value[key] for key in value if key not in ("signatures", "unsigned")})
 
 
 def _inside(value: object) -> list[object]:

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from sydentish.domain.errors import KeysUnavailable
 from sydentish.domain.ids import canonical_server_name
 from sydentish.domain.keys import decode_base64
-from sydentish.domain.signatures import ED25519, PUBLIC_KEY_BYTES, canonical, is_signed
+from sydentish.domain.signatures import ED25519, PUBLIC_KEY_BYTES, is_signed, signed_message
 from sydentish.federation.client import Answer, ExchangeFailed, HomeserverClient
 from sydentish.waiting import SharedWork
 
@@ -66,7 +66,7 @@ def read_keys(document: Mapping[str, object], server_name: str, now_ms: int) -> 
     if len(published) > _MAX_KEYS:
         raise ValueError(f"they are more than {_MAX_KEYS}")
     signatures = _object(_object(document, "signatures"), name)
-    message = canonical({key: document[key] for key in document if key not in ("signatures", "unsigned")})
+    message = signed_message(document)
     keys = {key_id: _public_key(entry) for key_id, entry in published.items() if key_id.startswith(ED25519)}
     usable = {
         key_id: key

@@ -40,6 +40,8 @@ STATUS_AND_ERRCODE: dict[type[IdentityError], tuple[int, str]] = {
     errors.UnknownInvitation: (404, "M_UNRECOGNIZED"),
     errors.ProofRefused: (403, "M_FORBIDDEN"),
     errors.KeysUnavailable: (503, "M_UNKNOWN"),
+    errors.UnknownPeer: (403, "M_UNKNOWN_PEER"),
+    errors.VerificationFailed: (400, "M_VERIFICATION_FAILED"),
     errors.InvalidPepper: (400, "M_INVALID_PEPPER"),
     errors.HomeserverError: (502, "M_UNKNOWN"),
     errors.HomeserverTimeout: (504, "M_UNKNOWN"),
@@ -93,5 +95,7 @@ def _fields(error: IdentityError) -> Iterator[tuple[str, object]]:
         yield "lookup_pepper", error.lookup_pepper
     if isinstance(error, errors.ThreepidInUse):
         yield "mxid", error.mxid
+    if isinstance(error, errors.VerificationFailed):
+        yield "failed_ids", list(error.failed_ids)
     if isinstance(error, _TRY_LATER):
         yield "retry_after_ms", error.retry_after_ms

@@ -15,6 +15,7 @@ from sydentish.domain.errors import (
     SessionExpired,
     ThreepidInUse,
     UnbindProofFailed,
+    VerificationFailed,
 )
 
 CLASSES = [
@@ -30,6 +31,7 @@ ARGUMENTS = {
     UnbindProofFailed: (SessionExpired("This session has expired"),),
     InvalidPepper: ("sha256", "matrixrocks"),
     LimitExceeded: ("Too many of them", 60_000),
+    VerificationFailed: ("Nothing was taken", ("17",)),
 }
 
 
