@@ -16,15 +16,21 @@ def association(tx: Tx, threepid: Threepid) -> Association | None:
     return Association(Threepid(row[0], row[1]), *row[2:]) if row else None
 
 
-def put(tx: Tx, association: Association) -> None:
-    """Stores the association of an address, in the place of the one before."""
+def put(tx: Tx, association: Association, signed: str | None = None) -> None:
+    """Stores the association of an address, in the place of the one before.
+
+    Args:
+        tx: the transaction.
+        association: what is stored.
+        signed: the JSON object that another server has signed; None for our own, which is signed when it is asked for.
+    """
     tx.run(
         f"""
-        INSERT INTO associations ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        INSERT INTO associations ({_COLUMNS}, signed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
         ON CONFLICT (medium, address) DO UPDATE SET
             mxid = excluded.mxid, ts = excluded.ts,
             not_before = excluded.not_before, not_after = excluded.not_after,
-            origin_server = excluded.origin_server, origin_id = excluded.origin_id
+            origin_server = excluded.origin_server, origin_id = excluded.origin_id, signed = excluded.signed
         """,  # noqa: S608 - the columns are a constant
         (
             association.threepid.medium,
@@ -35,8 +41,18 @@ def put(tx: Tx, association: Association) -> None:
             association.not_after,
             association.origin_server,
             association.origin_id,
+            signed,
         ),
     )
+
+
+def signed_elsewhere(tx: Tx, threepid: Threepid) -> str | None:
+    """The JSON object with the signature of the server that has stated the association; None for our own."""
+    row = tx.row(
+        "SELECT signed FROM associations WHERE medium = ? AND address = ?",
+        (threepid.medium, threepid.address),
+    )
+    return row[0] if row else None
 
 
 def delete(tx: Tx, threepid: Threepid) -> None:

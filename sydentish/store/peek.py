@@ -40,10 +40,31 @@ def check_sqlite_file(path: Path, newest: int) -> None:
         )
 
 
-def _version(path: Path) -> int | None:
+def sqlite_schema(path: Path) -> int | None:
+    """The number of the last step that a database has seen, 0 for an empty one; also while a server writes to it.
+
+    Args:
+        path: a file that exists.
+
+    Returns:
+        None for the database of another program.
+
+    Raises:
+        SchemaError: it cannot be opened as a database.
+    """
+    try:
+        return _version(path, "mode=ro")
+    except sqlite3.DatabaseError as error:
+        raise SchemaError(f"{path}: cannot be opened as a database: {error}") from error
+
+
+# Immutable: SQLite makes no files beside it, as it would do even to read.
+_IMMUTABLE = "mode=ro&immutable=1"
+
+
+def _version(path: Path, how: str = _IMMUTABLE) -> int | None:
     """The number of the last step that the file has seen, 0 for an empty one; None for another program's."""
-    # Immutable: SQLite makes no files beside it, as it would do even to read.
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as connection:
         tables = {
             name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         }

@@ -12,7 +12,12 @@ from importlib.resources import files
 import pytest
 from store_tools import SECONDS, START_MS, contents, rows
 
+from sydentish.domain.associations import Association
+from sydentish.domain.statements import MAX_ORIGIN_ID
+from sydentish.domain.threepids import Threepid
 from sydentish.store.migrate import SchemaError, Step, migrate_sqlite, shipped_steps, steps_in
+from sydentish.store.sqlite import SqliteTx
+from sydentish.store.statements import log_between
 
 FIRST = Step(1, "0001_first", "CREATE TABLE first (a TEXT);\nCREATE INDEX first_by_a ON first (a);\n")
 SECOND = Step(2, "0002_second", "CREATE TABLE second (a TEXT);\nINSERT INTO second SELECT a FROM first;\n")
@@ -278,6 +283,24 @@ def test_what_was_there_before_invitations_and_codes_is_still_there(path):
     assert rows(path, "SELECT outbox_id, due_ts FROM outbox") == [(7, 2)]
     for table in ("invitations", "budgets", "ephemeral_keys"):
         assert rows(path, f"SELECT * FROM {table}") == []
+
+
+def test_what_was_bound_before_replication_is_a_statement_of_ours(path):
+    steps = shipped_steps()
+    migrate(path, *steps[:3])
+    bound = ("email", "a@b.c", "@a:b.c", 5, 5, 6, "id.example.org", 1)
+    execute(
+        path, "INSERT INTO associations VALUES ('email', 'a@b.c', '@a:b.c', 5, 5, 6, 'id.example.org', 1)"
+    )
+    execute(path, "INSERT INTO counters VALUES ('statement', 1)")
+    migrate(path, *steps)
+    assert rows(path, "SELECT * FROM associations") == [(*bound, None)]
+    assert rows(path, "SELECT * FROM counters") == [("statement", 1)]
+    for table in ("local_keys", "erased_addresses", "tombstones", "peers", "parked_statements"):
+        assert rows(path, f"SELECT * FROM {table}") == []
+    with closing(sqlite3.connect(path)) as connection:
+        sent = log_between(SqliteTx(connection), "id.example.org", 0, MAX_ORIGIN_ID, 10)
+    assert sent == [Association(Threepid("email", "a@b.c"), *bound[2:])]
 
 
 def test_two_steps_with_one_number_are_a_mistake(tmp_path):

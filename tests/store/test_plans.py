@@ -1,4 +1,4 @@
-"""No query of a request, or of the outbox, reads a whole table: what SQLite says it will do."""
+"""No query of a request, of the outbox, or of replication reads a whole table: what SQLite says it will do."""
 
 import json
 import sqlite3
@@ -9,13 +9,30 @@ from store_tools import START_MS
 from sydentish.domain.delivery import Delivery
 from sydentish.domain.invites import Invitation
 from sydentish.domain.lookup import hash_address
+from sydentish.domain.peers import Peer
 from sydentish.domain.ratelimit import Charge, Rate
+from sydentish.domain.statements import MAX_ORIGIN_ID
 from sydentish.domain.threepids import EMAIL, Threepid
-from sydentish.store import accounts, associations, budgets, invites, keys, lookup, outbox, terms, validation
+from sydentish.store import (
+    accounts,
+    associations,
+    budgets,
+    invites,
+    keys,
+    lookup,
+    outbox,
+    peers,
+    progress,
+    pushes,
+    statements,
+    terms,
+    validation,
+)
 from sydentish.store.outbox import Lease
 from sydentish.store.sqlite import DIALECT, SqliteTx, connect
 
 MANY = 3000
+MILLION = 1_000_000
 ADDRESS = Threepid(EMAIL, "u7@example.org")
 LEASE = Lease(
     Delivery(7, "hs7.example.org", "{}", 0, None), created_ts=START_MS, failing=False, until_ts=START_MS
@@ -24,6 +41,8 @@ INVITATION = Invitation("new", ADDRESS, "!r:hs.example.org", "@a:hs.example.org"
 RATE = Rate(10, 3600_000)
 HASHES = json.dumps([hash_address(Threepid(EMAIL, f"u{n}@example.org"), "p1") for n in range(500)])
 PLAIN = json.dumps([[f"u{n}@example.org email", EMAIL, f"u{n}@example.org"] for n in range(500)])
+OURS, PEER = "id", "p1.example.org"
+ERASED, KEY = Threepid(EMAIL, "t7@example.org"), b"key"
 # A bucket that is there, and two that are not: each of those sweeps.
 CHARGES = [Charge(budget, key, RATE) for budget, key in (("mails", "7"), ("mails", "new"), ("sms", "7"))]
 
@@ -43,6 +62,7 @@ DEEDS = [
     ("add_wrong_guess", lambda tx: validation.add_wrong_guess(tx, "s7")),
     ("association", lambda tx: associations.association(tx, ADDRESS)),
     ("delete_association", lambda tx: associations.delete(tx, ADDRESS)),
+    ("signed_elsewhere", lambda tx: associations.signed_elsewhere(tx, ADDRESS)),
     ("first_associations", lambda tx: associations.after(tx, None, 10)),
     ("associations_after", lambda tx: associations.after(tx, ADDRESS, 10)),
     ("set_mxid", lambda tx: lookup.set_mxid(tx, ADDRESS, "@new:example.org")),
@@ -73,10 +93,45 @@ DEEDS = [
     ("outbox_bury", lambda tx: outbox.bury(tx, "onbind", LEASE, "refused", answered=True)),
     ("outbox_retry", lambda tx: outbox.retry(tx, "onbind", LEASE, 1, "down", 1, 0.0)),
     ("outbox_wake", lambda tx: outbox.wake(tx, "onbind", "hs7.example.org", START_MS)),
+    ("local_key", lambda tx: statements.local_key(tx, bytes)),
+    ("newest", lambda tx: statements.newest(tx, ADDRESS, KEY)),
+    ("forget_erased", lambda tx: statements.forget_erased(tx, ADDRESS, KEY)),
+    ("drop_tombstone", lambda tx: statements.drop_tombstone(tx, ERASED)),
+    ("erase_acknowledged", statements.erase_acknowledged),
+    ("log_from_the_beginning", lambda tx: statements.log_between(tx, OURS, 0, MAX_ORIGIN_ID, 500)),
+    ("log_from_the_middle", lambda tx: statements.log_between(tx, OURS, 1500, MAX_ORIGIN_ID, 500)),
+    ("own_statement", lambda tx: statements.own_statement(tx, OURS, 7)),
+    ("digests", lambda tx: statements.digests(tx, PEER, 1000, 2000, 100)),
+    ("last_id", lambda tx: statements.last_id(tx, PEER)),
+    ("peers_configure", lambda tx: peers.configure(tx, [Peer("new", "https://x", {}, ())], START_MS)),
+    ("peers_states", peers.states),
+    ("peers_pause", lambda tx: peers.pause(tx, PEER, paused=True)),
+    ("peers_received", lambda tx: peers.received(tx, PEER, START_MS)),
+    ("peers_start_over", lambda tx: peers.start_over(tx, PEER, START_MS)),
+    ("peers_remove", lambda tx: peers.remove(tx, PEER)),
+    ("pushes_new", lambda tx: pushes.batch(tx, OURS, peers.state(tx, PEER), START_MS, 500)),
+    ("pushes_parked", lambda tx: pushes.batch(tx, OURS, peers.state(tx, "p3.example.org"), START_MS, 500)),
+    ("last_own_id", lambda tx: pushes.last_own_id(tx, OURS)),
+    ("pushes_due", lambda tx: pushes.due(tx, OURS, START_MS, 1000)),
+    ("pushes_next_retry", lambda tx: pushes.next_retry(tx, START_MS)),
+    ("pushes_report", lambda tx: progress.report(tx, OURS)),
+    (
+        "pushes_acknowledged",
+        lambda tx: acknowledge(tx, pushes.Batch([], 100, moves_on=True, parked_ids=(10, 11))),
+    ),
+    ("pushes_park", lambda tx: pushes.park(tx, PEER, [10, 11], "odd", 1, pushes.lease(tx, PEER, 0, 1000))),
+    ("pushes_failed", lambda tx: pushes.failed(tx, PEER, "down", pushes.lease(tx, PEER, 0, 1000), 1, 0.0)),
+    ("pushes_let_go", lambda tx: pushes.let_go(tx, PEER, [10, 11])),
+    ("pushes_wake", lambda tx: pushes.wake(tx, PEER)),
 ]
 
+
+def acknowledge(tx, batch):
+    return pushes.acknowledged(tx, PEER, batch, pushes.lease(tx, PEER, 0, 1000), 1)
+
+
 # So few rows that an index would not help, or none of ours at all.
-SMALL = ("SCAN peppers", "SCAN asked VIRTUAL TABLE", "SCAN CONSTANT ROW", "SCAN (subquery")
+SMALL = ("SCAN peppers", "SCAN peers", "SCAN asked VIRTUAL TABLE", "SCAN CONSTANT ROW", "SCAN (subquery")
 
 
 class ExplainingTx:
@@ -116,7 +171,16 @@ FILL = """
         SELECT 's' || n, 'email', 'u' || n || '@example.org', 'secret' || n, 1, NULL, n, NULL FROM n
     INSERT INTO validation_tokens SELECT 's' || n, 1, 'h', NULL, 0 FROM n
     INSERT INTO associations
-        SELECT 'email', 'u' || n || '@example.org', '@u' || n || ':example.org', n, n, n, 'id', n FROM n
+        SELECT 'email', 'u' || n || '@example.org', '@u' || n || ':example.org', n, n, n, 'id', n, NULL FROM n
+    INSERT INTO associations
+        SELECT 'email', 'p' || n || '@example.org', '@p' || n || ':example.org', n, n, n, 'p1.example.org', n, '{{}}' FROM n
+    INSERT INTO tombstones SELECT n + {many}, 'email', 't' || n || '@example.org', n FROM n
+    INSERT INTO erased_addresses SELECT 'own' || n, n, 'id', n + {many} FROM n
+    INSERT INTO erased_addresses SELECT 'theirs' || n, n, 'p1.example.org', n + {many} FROM n
+    INSERT INTO peers (name, url, keys, certificate_names, source, since_ts, acknowledged_id)
+        SELECT 'p' || n || '.example.org', 'https://x', '{{}}', '[]', 'command', 0, CASE n WHEN 3 THEN {million} ELSE 0 END
+        FROM n WHERE n BETWEEN 1 AND 9
+    INSERT INTO parked_statements SELECT 'p' || (n % 9 + 1) || '.example.org', n, 'odd', n FROM n
     INSERT INTO ephemeral_keys SELECT CAST(n AS BLOB), n, 'h' || n, '@a:b' FROM n
     INSERT INTO budgets SELECT 'mails', 'h' || n, n FROM n
     INSERT INTO outbox
@@ -129,18 +193,32 @@ FILL = """
 """
 
 
-@pytest.fixture(params=[False, True], ids=["fresh", "analysed"])
+def make_believe(connection):
+    """The planner takes the tables for many times as long as they are: a million associations, and the rest likewise."""
+    for table, index, stat in connection.execute("SELECT tbl, idx, stat FROM sqlite_stat1").fetchall():
+        longer = [int(part) * (MILLION // MANY) if int(part) > 1 else 1 for part in stat.split()]
+        if longer[0] > MILLION // 2:
+            connection.execute(
+                "UPDATE sqlite_stat1 SET stat = ? WHERE tbl = ? AND idx IS ?",
+                (" ".join(map(str, longer)), table, index),
+            )
+    connection.execute("ANALYZE sqlite_schema")
+
+
+@pytest.fixture(params=["fresh", "analysed", "a million"])
 def connection(request, path):
     connection = connect(path, 1000)
     connection.execute("BEGIN")
     connection.execute("CREATE TEMP TABLE n (n INTEGER)")
     connection.executemany("INSERT INTO temp.n VALUES (?)", [(number,) for number in range(MANY)])
-    for statement in FILL.format(start=START_MS).split("INSERT INTO")[1:]:
+    for statement in FILL.format(start=START_MS, many=MANY, million=MILLION).split("INSERT INTO")[1:]:
         connection.execute(f"INSERT INTO {statement}")
     for number in range(MANY):
         lookup.set_mxid(SqliteTx(connection), Threepid(EMAIL, f"u{number}@example.org"), f"@u{number}:x.org")
-    if request.param:
+    if request.param != "fresh":
         connection.execute("ANALYZE")
+    if request.param == "a million":
+        make_believe(connection)
     yield connection
     connection.close()
 
@@ -183,9 +261,24 @@ def test_the_rows_of_a_cause_are_found_by_their_keys(connection):
     assert not [step for step in tx.plan if "outbox_by_" in step]
 
 
+@pytest.mark.parametrize(
+    "deed",
+    [
+        lambda tx: statements.log_between(tx, OURS, 0, MAX_ORIGIN_ID, 500),
+        lambda tx: statements.digests(tx, PEER, 0, MANY, 100),
+    ],
+    ids=["log", "digests"],
+)
+def test_statements_are_found_in_their_order_without_sorting(connection, deed):
+    tx = ExplainingTx(connection)
+    assert deed(tx)
+    assert [step for step in tx.plan if "associations_by_origin" in step]
+    assert not [step for step in tx.plan if "TEMP B-TREE" in step]
+
+
 def test_this_would_find_a_scan(connection):
     tx = ExplainingTx(connection)
-    tx.row("SELECT * FROM associations WHERE origin_id = 1")
+    tx.row("SELECT * FROM associations WHERE not_after = 1")
     assert tx.plan == ["SCAN associations"]
 
 
@@ -204,6 +297,7 @@ def test_foreign_keys_need_no_scan_when_a_parent_goes(connection):
         "validation_tokens WHERE sid = ?",
         "lookup_hashes WHERE pepper_id = ?",
         "invitations WHERE outbox_id = ?",
+        "parked_statements WHERE peer = ?",
     ):
         tx.rows(f"SELECT 1 FROM {child}", ("x",))
     assert not [step for step in tx.plan if step.startswith("SCAN")]
