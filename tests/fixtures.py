@@ -4,6 +4,7 @@ Nothing of ours is patched: an edge is a port (`sydentish.actions.ports`), and t
 """
 
 import ipaddress
+import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -310,10 +311,10 @@ class House:
         self.associations = Associations(
             db=self.db,
             gate=self.gate,
-            statements=Statements(keys=self.keys, validity_ms=100 * 365 * DAY_MS),
+            statements=Statements(keys=self.keys, validity_ms=100 * 365 * DAY_MS, random_bytes=os.urandom),
             keys=self.keys,
             session_lifetime_ms=DAY_MS,
-            wake_outbox=self._wake,
+            on_stated=self._wake,
             now_ms=self.now_ms,
         )
         self.invites = Invites(

@@ -41,11 +41,13 @@ class Caller:
         token: the access token as it was sent; None where none is asked for.
         needs_terms: whether the deed is only for accounts that have accepted all terms.
         source: where a request without an access token comes from, for budgets; empty where that is not counted.
+        certificate_names: the names in the certificate that they have shown, as TLS has verified it.
     """
 
     token: str | None = field(repr=False)
     needs_terms: bool = True
     source: str = ""
+    certificate_names: tuple[str, ...] = ()
 
 
 NOBODY = Caller(None)

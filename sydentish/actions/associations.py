@@ -62,7 +62,7 @@ class Associations:
         statements: writes down what was done.
         keys: what answers are signed with.
         session_lifetime_ms: how long a validation session lives after its last change, in ms.
-        wake_outbox: tells the outbox that something is due.
+        on_stated: called when something may have been stated: there is something to be told.
         now_ms: the time, in ms.
     """
 
@@ -74,7 +74,7 @@ class Associations:
         statements: Statements,
         keys: KeyRing,
         session_lifetime_ms: int,
-        wake_outbox: Callable[[], None],
+        on_stated: Callable[[], None],
         now_ms: Callable[[], int],
     ) -> None:
         self._db = db
@@ -82,7 +82,7 @@ class Associations:
         self._statements = statements
         self._keys = keys
         self._session_lifetime_ms = session_lifetime_ms
-        self._wake_outbox = wake_outbox
+        self._on_stated = on_stated
         self._now_ms = now_ms
 
     async def bind(self, caller: Caller, credentials: Credentials, mxid: str) -> dict[str, object]:
@@ -96,7 +96,7 @@ class Associations:
             NoValidSession, SessionExpired, SessionNotValidated: the session has proved no address.
         """
         signed = await self._gate.write_for_anybody(caller, self._bind, credentials, mxid, self._now_ms())
-        self._wake_outbox()
+        self._on_stated()
         return signed
 
     async def unbind(self, caller: Caller, request: Unbind) -> None:
@@ -110,6 +110,7 @@ class Associations:
             UnbindProofFailed: the session has proved no address.
         """
         await self._gate.write_for_anybody(caller, self._unbind, request, self._now_ms())
+        self._on_stated()
 
     async def unbind_for_homeserver(self, origin: str, request: Unbind) -> None:
         """Removes the association of an address with a user of the homeserver that asks for it.
@@ -133,12 +134,13 @@ class Associations:
             raise ProofRefused("mxid: must be a user of the homeserver that signed the request")
         threepid = normalise(request.threepid.medium, request.threepid.address)
         if threepid is not None:
-            await self._db.write(self._statements.unbind, threepid, request.mxid)
+            await self._db.write(self._statements.unbind, threepid, request.mxid, self._now_ms())
+            self._on_stated()
 
     async def provision(self, wanted: Sequence[Provision]) -> None:
         """Binds and unbinds without any proof, all or nothing."""
         await self._db.write(self._provision, wanted, self._now_ms())
-        self._wake_outbox()
+        self._on_stated()
 
     def _bind(
         self, tx: Tx, account: Account | None, credentials: Credentials, mxid: str, now_ms: int
@@ -157,7 +159,7 @@ class Associations:
             raise UnbindProofFailed(error) from error
         if normalise(request.threepid.medium, request.threepid.address) != proved:
             raise Forbidden("threepid: must be the address that the session has proved")
-        self._statements.unbind(tx, proved, request.mxid)
+        self._statements.unbind(tx, proved, request.mxid, now_ms)
 
     def _provision(self, tx: Tx, wanted: Sequence[Provision], now_ms: int) -> None:
         for each in wanted:
@@ -167,4 +169,4 @@ class Associations:
             if each.bound:
                 self._statements.bind(tx, each.threepid, each.mxid, now_ms)
             else:
-                self._statements.unbind(tx, each.threepid, each.mxid)
+                self._statements.unbind(tx, each.threepid, each.mxid, now_ms)

@@ -1,6 +1,7 @@
 """Look-ups: which Matrix users have published an address, asked by hash."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import orjson
 
@@ -83,10 +84,11 @@ class Lookup:
 
         Args:
             caller: who asks.
-            threepid: the address, as it was typed; the answer has it in the form that is stored.
+            threepid: the address, as it was typed; the answer has it in the form that is stored. What another server
+                has stated is as that has signed it, with our signature beside its own.
         """
-        found = await self._gate.read_for_anybody(caller, lambda tx, _account: _association(tx, threepid))
-        return {} if found is None else self._keys.sign(found.to_json())
+        found = await self._gate.read_for_anybody(caller, lambda tx, _account: _stated(tx, threepid))
+        return {} if found is None else self._keys.sign(found)
 
     async def associations(self, caller: Caller, threepids: Sequence[Threepid]) -> list[tuple[str, str, str]]:
         """Medium, address as it was asked for, and user of those addresses that are bound (v1, `POST /bulk_lookup`).
@@ -125,6 +127,14 @@ class Lookup:
 def _association(tx: Tx, asked: Threepid) -> Association | None:
     threepid = normalise(asked.medium, asked.address)
     return None if threepid is None else association_rows.association(tx, threepid)
+
+
+def _stated(tx: Tx, asked: Threepid) -> dict[str, Any] | None:
+    known = _association(tx, asked)
+    if known is None:
+        return None
+    signed = association_rows.signed_elsewhere(tx, known.threepid)
+    return known.to_json() if signed is None else orjson.loads(signed)
 
 
 def _askable(addresses: Sequence[str]) -> list[str]:

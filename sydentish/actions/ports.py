@@ -1,11 +1,13 @@
 """What the actions need from parts that they don't know; `app.build` joins them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from sydentish.domain.delivery import Delivered, Delivery, NotDelivered
+from sydentish.domain.statements import Statement
 from sydentish.domain.threepids import PhoneNumber
+from sydentish.store.database import Tx
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +116,65 @@ class Deliverer(Protocol):
         """Tries once, within its own time limit. Whatever goes wrong is a `NotDelivered`, not an exception."""
 
 
+class StatementTaker(Protocol):
+    """Takes what other servers have stated about addresses."""
+
+    def take(self, tx: Tx, statement: Statement, signed: str, now_ms: int) -> bool:
+        """Applies a statement unless a newer one is known; whether it was applied.
+
+        Args:
+            tx: the transaction.
+            statement: what a peer has stated; its signature was checked.
+            signed: the signed JSON object, as the peer has sent it.
+            now_ms: the time, in ms.
+        """
+
+
+class PeerDirectory(Protocol):
+    """Knows the peers of this server by their certificates."""
+
+    async def peer_of(self, certificate_names: Sequence[str]) -> str:
+        """The server name of the peer whose certificate has one of these names; the first that is known counts.
+
+        Raises:
+            UnknownPeer: nobody's is it.
+        """
+
+
+class PushReceiver(Protocol):
+    """Answers peers; each is named by its server name, as its certificate has proved it."""
+
+    async def receive(self, peer: str, statements: Mapping[str, object]) -> None:
+        """Takes pushed statements, all or none of them.
+
+        Args:
+            peer: who has pushed them.
+            statements: signed associations by their origin ids in decimal digits; nothing about them was checked yet.
+
+        Raises:
+            InvalidParam: there are too many.
+            VerificationFailed: one or more are malformed, not signed by the peer, or dated too far ahead.
+        """
+
+    async def check(self, peer: str, greeting: Mapping[str, object]) -> dict[str, object]:
+        """What this server makes of a peer's greeting, a JSON object that it has signed; the answer is signed, too."""
+
+    async def digests(self, peer: str, after: int, until: int, size: int) -> dict[str, object]:
+        """Digests of what is known here of the peer's own statements, `size` origin ids in each.
+
+        Args:
+            peer: whose statements.
+            after: the highest origin id that is not meant.
+            until: the highest that is.
+            size: how many origin ids go into one digest.
+
+        Raises:
+            InvalidParam: these would be too many at once.
+        """
+
+
 class SignsOfLife(Protocol):
-    """Wants to know when a homeserver was heard from, since what waits for it can be tried again."""
+    """Wants to know when a server was heard from, since what waits for it can be tried again."""
 
     def heard_from(self, server_name: str) -> None:
         """Tells that `server_name` is alive; cheap, and never fails."""

@@ -1,4 +1,6 @@
-"""Statements: what is written down when an address is bound or unbound, whoever asked for it."""
+"""Statements: what is written down when an address is bound or unbound, whoever asked for it, here or at a peer."""
+
+from collections.abc import Callable
 
 from canonicaljson import encode_canonical_json
 
@@ -7,26 +9,34 @@ from sydentish.domain.associations import Association, onbind_body, statement_ts
 from sydentish.domain.ids import canonical_server_name, server_name_of
 from sydentish.domain.invites import Invitation, onbind_invite, signed_part
 from sydentish.domain.keys import KeyRing
+from sydentish.domain.statements import Order, Statement, Tombstone, order_of
 from sydentish.domain.threepids import Threepid
 from sydentish.store import associations as association_rows
 from sydentish.store import invites as invite_rows
 from sydentish.store import lookup as lookup_rows
 from sydentish.store import outbox as outbox_rows
+from sydentish.store import peers as peer_rows
+from sydentish.store import pushes as push_rows
+from sydentish.store import statements as statement_rows
 from sydentish.store.counters import next_number
 from sydentish.store.database import Tx
 
+_OUTDATED = "it has stated what is outdated by this, and is sent it again"
+
 
 class Statements:
-    """Makes statements about addresses, inside of others' transactions.
+    """Makes statements about addresses, and takes those of peers, inside of others' transactions.
 
     Args:
         keys: what statements are signed with, and in whose name.
         validity_ms: how long a statement is valid, in ms.
+        random_bytes: makes the key that addresses are erased with.
     """
 
-    def __init__(self, *, keys: KeyRing, validity_ms: int) -> None:
+    def __init__(self, *, keys: KeyRing, validity_ms: int, random_bytes: Callable[[int], bytes]) -> None:
         self._keys = keys
         self._validity_ms = validity_ms
+        self._random_bytes = random_bytes
 
     def bind(self, tx: Tx, threepid: Threepid, mxid: str, now_ms: int) -> Association:
         """Binds an address to a user, and notes that the homeserver must hear of it, and of all that waited for it.
@@ -38,51 +48,104 @@ class Statements:
             now_ms: the time, in ms.
         """
         known = association_rows.association(tx, threepid)
-        invitations = invite_rows.waiting(tx, threepid, now_ms)
-        if known is not None and known.mxid == mxid and not invitations and _untold(tx, known):
+        if known is not None and known.mxid == mxid and self._is_being_told(tx, known, now_ms):
             # Saying the same again before it was heard once would only fill the outbox.
             return known
-        if known is not None:
-            self._withdraw(tx, known)
-            invitations = invite_rows.waiting(tx, threepid, now_ms)
-        association = self._statement(tx, threepid, mxid, known, now_ms)
-        association_rows.put(tx, association)
-        lookup_rows.set_mxid(tx, threepid, mxid)
-        self._tell(tx, association, invitations, now_ms)
-        return association
-
-    def unbind(self, tx: Tx, threepid: Threepid, mxid: str) -> bool:
-        """Removes the association of an address, if it is bound to that user; whether it was.
-
-        What the homeserver was still to hear of it is withdrawn, and invitations wait for the next one to bind it. What it
-        has refused to hear is deleted, since the address stands there, too.
-        """
-        known = association_rows.association(tx, threepid)
-        if known is None or known.mxid != mxid:
-            return False
-        association_rows.delete(tx, threepid)
-        lookup_rows.set_mxid(tx, threepid, None)
-        self._withdraw(tx, known)
-        for outbox_id in outbox_rows.rows_of(tx, _cause(known), "dead"):
-            outbox_rows.withdraw(tx, outbox_id)
-        return True
-
-    def _statement(
-        self, tx: Tx, threepid: Threepid, mxid: str, known: Association | None, now_ms: int
-    ) -> Association:
-        ts = statement_ts(now_ms, known.ts if known else None)
-        return Association(
+        ts, origin_id = self._next(tx, threepid, now_ms)
+        association = Association(
             threepid=threepid,
             mxid=mxid,
             ts=ts,
             not_before=ts,
             not_after=ts + self._validity_ms,
             origin_server=self._keys.server_name,
-            origin_id=next_number(tx, "statement"),
+            origin_id=origin_id,
         )
+        self._put(tx, association, None)
+        self._tell(tx, association, invite_rows.waiting(tx, threepid, now_ms), now_ms)
+        return association
+
+    def unbind(self, tx: Tx, threepid: Threepid, mxid: str, now_ms: int) -> bool:
+        """Removes the association of an address, if it is bound to that user; whether it was.
+
+        What the homeserver was still to hear of it is withdrawn, and invitations wait for the next one to bind it. What it
+        has refused to hear is deleted, since the address stands there, too. Of the address nothing is kept longer than
+        until every peer has heard of it.
+        """
+        known = association_rows.association(tx, threepid)
+        if known is None or known.mxid != mxid:
+            return False
+        ts, origin_id = self._next(tx, threepid, now_ms)
+        tombstone = Tombstone(threepid, ts, self._keys.server_name, origin_id)
+        self._remove(tx, tombstone)
+        if peer_rows.is_any(tx):
+            statement_rows.add_tombstone(tx, tombstone)
+        return True
+
+    def take(self, tx: Tx, statement: Statement, signed: str, now_ms: int) -> bool:
+        """Applies what a peer has stated; see `StatementTaker`.
+
+        Its homeserver hears of the bind from that peer. What it cannot hear of there are the invitations that wait here.
+        """
+        newest = statement_rows.newest(tx, statement.threepid, self._local_key(tx))
+        if newest is not None and order_of(statement) <= newest:
+            if order_of(statement) < newest:
+                self._remind(tx, statement, newest, now_ms)
+            return False
+        if isinstance(statement, Tombstone):
+            self._remove(tx, statement)
+            return True
+        self._put(tx, statement, signed)
+        invitations = invite_rows.waiting(tx, statement.threepid, now_ms)
+        if invitations:
+            self._tell(tx, statement, invitations, now_ms)
+        return True
+
+    def _remind(self, tx: Tx, outdated: Statement, newest: Order, now_ms: int) -> None:
+        """Sends a peer again what it should know: it was set back to a copy of its database, or added later.
+
+        The address of an unbind may have been erased here since; the peer has just told it.
+        """
+        peer = peer_rows.state(tx, outdated.origin_server)
+        ours = newest.origin_server == self._keys.server_name
+        if not ours or peer is None or peer.acknowledged_id < newest.origin_id:
+            return
+        if statement_rows.own_statement(tx, self._keys.server_name, newest.origin_id) is None:
+            tombstone = Tombstone(outdated.threepid, newest.ts, newest.origin_server, newest.origin_id)
+            statement_rows.add_tombstone(tx, tombstone)
+        push_rows.hold_back(tx, peer.peer.name, [newest.origin_id], _OUTDATED, now_ms)
+
+    def _is_being_told(self, tx: Tx, known: Association, now_ms: int) -> bool:
+        untold = outbox_rows.rows_of(tx, self._cause(known))
+        return bool(untold) and not invite_rows.waiting(tx, known.threepid, now_ms)
+
+    def _next(self, tx: Tx, threepid: Threepid, now_ms: int) -> tuple[int, int]:
+        """Time and number of a new statement, which is newer than all that are known."""
+        newest = statement_rows.newest(tx, threepid, self._local_key(tx))
+        return statement_ts(now_ms, newest.ts if newest else None), next_number(tx, "statement")
+
+    def _put(self, tx: Tx, association: Association, signed: str | None) -> None:
+        threepid = association.threepid
+        self._withdraw(tx, threepid)
+        association_rows.put(tx, association, signed)
+        lookup_rows.set_mxid(tx, threepid, association.mxid)
+        statement_rows.forget_erased(tx, threepid, self._local_key(tx))
+        statement_rows.drop_tombstone(tx, threepid)
+
+    def _remove(self, tx: Tx, tombstone: Tombstone) -> None:
+        threepid = tombstone.threepid
+        self._withdraw(tx, threepid, state="dead")
+        self._withdraw(tx, threepid)
+        association_rows.delete(tx, threepid)
+        lookup_rows.set_mxid(tx, threepid, None)
+        statement_rows.drop_tombstone(tx, threepid)
+        statement_rows.remember_erased(tx, tombstone, self._local_key(tx))
+
+    def _local_key(self, tx: Tx) -> bytes:
+        return statement_rows.local_key(tx, self._random_bytes)
 
     def _tell(self, tx: Tx, association: Association, invitations: list[Invitation], now_ms: int) -> None:
-        cause = _cause(association)
+        cause = self._cause(association)
         if not invitations:
             self._tell_once(tx, association, cause, None, now_ms)
         for position, invitation in enumerate(invitations):
@@ -106,17 +169,17 @@ class Statements:
             raise LookupError(key)
         return outbox_id
 
-    def _withdraw(self, tx: Tx, association: Association) -> None:
-        untold = outbox_rows.rows_of(tx, _cause(association))
-        invite_rows.take_back(tx, untold)
-        for outbox_id in untold:
+    def _withdraw(self, tx: Tx, threepid: Threepid, state: str = "pending") -> None:
+        """What was to be told of the association that is known so far is not told; its invitations wait again."""
+        known = association_rows.association(tx, threepid)
+        outbox_ids = outbox_rows.rows_of(tx, self._cause(known), state) if known else []
+        if state == "pending":
+            invite_rows.take_back(tx, outbox_ids)
+        for outbox_id in outbox_ids:
             outbox_rows.withdraw(tx, outbox_id)
 
-
-def _untold(tx: Tx, association: Association) -> bool:
-    return bool(outbox_rows.rows_of(tx, _cause(association)))
-
-
-def _cause(association: Association) -> str:
-    # A server name may end in a colon and a number, too.
-    return f"{ONBIND}:{association.origin_server}#{association.origin_id}"
+    def _cause(self, association: Association) -> str:
+        # A server name may end in a colon and a number, too.
+        cause = f"{ONBIND}:{association.origin_server}#{association.origin_id}"
+        # A peer that was set back to a copy of its database may use its numbers twice.
+        return cause if association.origin_server == self._keys.server_name else f"{cause}@{association.ts}"

@@ -1,5 +1,6 @@
 """Binding and unbinding."""
 
+import os
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -237,10 +238,10 @@ def breaking(house):
     associations = Associations(
         db=db,
         gate=Gate(db=db, terms=Terms(), now_ms=house.now_ms),
-        statements=Statements(keys=house.keys, validity_ms=DAY_MS),
+        statements=Statements(keys=house.keys, validity_ms=DAY_MS, random_bytes=os.urandom),
         keys=house.keys,
         session_lifetime_ms=DAY_MS,
-        wake_outbox=lambda: woken.append(True),
+        on_stated=lambda: woken.append(True),
         now_ms=house.now_ms,
     )
     return Breaking(db, associations, woken)

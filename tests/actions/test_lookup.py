@@ -1,5 +1,8 @@
 """Look-ups."""
 
+import os
+from contextlib import suppress
+
 import orjson
 import pytest
 import pytest_twisted
@@ -15,15 +18,27 @@ from sydentish.actions.accounts import NOBODY, Caller, Gate
 from sydentish.actions.associations import Provision
 from sydentish.actions.lookup import Lookup
 from sydentish.actions.peppers import PepperRotation
+from sydentish.actions.statements import Statements
 from sydentish.domain.accounts import hash_secret
 from sydentish.domain.associations import Association
-from sydentish.domain.errors import Busy, InvalidParam, InvalidPepper, TermsNotSigned, UnknownToken
+from sydentish.domain.errors import (
+    Busy,
+    InvalidParam,
+    InvalidPepper,
+    TermsNotSigned,
+    UnknownToken,
+    VerificationFailed,
+)
+from sydentish.domain.keys import KeyRing, make_key, parse_key
 from sydentish.domain.lookup import hash_address
+from sydentish.domain.peers import Peer
 from sydentish.domain.terms import Policy, PolicyText, Terms
 from sydentish.domain.threepids import EMAIL, MSISDN, Threepid
+from sydentish.replication.receiver import Receiver
 from sydentish.store import accounts as account_rows
 from sydentish.store import associations as association_rows
 from sydentish.store import lookup as lookup_rows
+from sydentish.store import peers as peer_rows
 from sydentish.store.migrate import migrate_sqlite, shipped_steps
 
 ALICE = "@alice:hs.example.org"
@@ -346,3 +361,108 @@ async def test_what_is_unbound_is_answered_no_more(house):
         "bob@example.org",
         "447700900001",
     ]
+
+
+# --- what peers have stated, in look-ups of v1 ---------------------------------------------------------
+
+PEER = "peer.example.org"
+PEER_KEYS = KeyRing(PEER, parse_key(make_key("p", b"p" * 32)))
+REPLICATED = Association(PROVISIONED[0], ALICE, START_MS + 5, START_MS + 4, START_MS + 9, PEER, 7)
+
+
+async def replicated(house, **fields):
+    """An association that a peer has pushed here, with other fields that it has signed or not."""
+    peer = Peer(PEER, "https://x", {"ed25519:p": PEER_KEYS.active.public_key}, ())
+    await house.db.write(peer_rows.add, peer, START_MS)
+    receiver = Receiver(
+        db=house.db,
+        keys=house.keys,
+        taker=Statements(keys=house.keys, validity_ms=HOUR, random_bytes=os.urandom),
+        pusher=RecordingSigns(),
+        on_taken=lambda: None,
+        on_received=lambda _peer, _counts: None,
+        max_statements=10,
+        max_future_ms=HOUR,
+        now_ms=house.now_ms,
+    )
+    beside = fields.pop("signatures", {})
+    signed = PEER_KEYS.sign({**REPLICATED.to_json(), **fields})
+    signed["signatures"] = {**beside, **signed["signatures"]}
+    await receiver.receive(PEER, {"7": signed})
+    return signed
+
+
+def verify_both(found):
+    verify_signed_json(found, SERVER_NAME, decode_verify_key_bytes("ed25519:0", public_key_bytes()))
+    public_key = bytes(PEER_KEYS.active.signing_key.verify_key)
+    verify_signed_json(found, PEER, decode_verify_key_bytes("ed25519:p", public_key))
+
+
+@pytest.mark.parametrize("more", [{}, {"more": {"signed": [1, "é"]}}])
+@pytest_twisted.ensureDeferred
+async def test_what_a_peer_has_stated_is_answered_with_its_signature_and_ours(house, more):
+    await provisioned(house)
+    signed = await replicated(house, **more)
+    found = await house.lookup.association(NOBODY, Threepid(EMAIL, "ALICE@example.org"))
+    verify_both(found)
+    assert found["signatures"].keys() == {SERVER_NAME, PEER}
+    assert found["signatures"][PEER] == signed["signatures"][PEER]
+    assert {**found, "signatures": None} == {**REPLICATED.to_json(), **more, "signatures": None}
+    # What we have stated ourselves, we sign alone.
+    own = await house.lookup.association(NOBODY, PROVISIONED[1])
+    assert own["signatures"].keys() == {SERVER_NAME}
+    # Also in its place.
+    await house.associations.provision([Provision(PROVISIONED[0], "@bob:hs.example.org", bound=True)])
+    assert (await house.lookup.association(NOBODY, PROVISIONED[0]))["signatures"].keys() == {SERVER_NAME}
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"other.example.org": {"ed25519:x": "AAAA"}},
+        {SERVER_NAME: {"ed25519:0": "forged", "ed25519:old": "AAAA"}},
+        {SERVER_NAME: []},
+        {SERVER_NAME: "AAAA"},
+        {SERVER_NAME: None},
+        {"other.example.org": None, "": 5},
+        {"other.example.org": "AAAA"},
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_whatever_stands_beside_the_signature_of_a_peer_the_look_up_answers(house, beside):
+    with suppress(VerificationFailed):
+        await replicated(house, signatures=beside)
+        verify_both(await house.lookup.association(NOBODY, PROVISIONED[0]))
+    assert await house.lookup.association(NOBODY, PROVISIONED[2]) == {}
+
+
+def nested(depth):
+    value = {}
+    for _ in range(depth - 1):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("unsigned", [{"age": 1.5}, [float("nan")], "x", nested(300), nested(1000)])
+@pytest_twisted.ensureDeferred
+async def test_what_a_peer_has_not_signed_breaks_neither_the_push_nor_the_look_up(house, unsigned):
+    with suppress(VerificationFailed):
+        await replicated(house, unsigned=unsigned)
+        found = await house.lookup.association(NOBODY, PROVISIONED[0])
+        verify_both(found)
+        assert orjson.loads(orjson.dumps(found))["mxid"] == ALICE
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_peer_has_stated_is_found_by_hash_and_in_the_clear_until_it_is_unbound(house):
+    await replicated(house)
+    caller = await house.log_in(ALICE)
+    pepper = await pepper_of(house, caller)
+    entry = hashed("alice@example.org", pepper)
+    assert await look_up(house, caller, [entry]) == {entry: ALICE}
+    assert await look_up(house, caller, ["alice@example.org email"], "none") == {
+        "alice@example.org email": ALICE
+    }
+    await house.associations.provision([Provision(PROVISIONED[0], ALICE, bound=False)])
+    assert await look_up(house, caller, [entry]) == {}
+    assert await house.lookup.association(NOBODY, PROVISIONED[0]) == {}

@@ -1,4 +1,4 @@
-"""Binds, unbinds, invitations, deliveries and rotations in any order, against dictionaries."""
+"""Binds, unbinds, peers, invitations, deliveries and rotations in any order, against dictionaries."""
 
 import shutil
 import tempfile
@@ -26,15 +26,22 @@ from sydentish.actions.peppers import PepperRotation
 from sydentish.actions.statements import Statements
 from sydentish.actions.validation import Credentials
 from sydentish.domain.accounts import hash_secret
+from sydentish.domain.associations import Association
 from sydentish.domain.errors import Busy, InvalidPepper, ThreepidInUse
 from sydentish.domain.invites import InviteDetails
 from sydentish.domain.lookup import hash_address
+from sydentish.domain.peers import Peer
 from sydentish.domain.ratelimit import Budgets
+from sydentish.domain.statements import MAX_ORIGIN_ID, Order, Tombstone, erased_key, order_of
 from sydentish.domain.terms import Terms
 from sydentish.domain.threepids import EMAIL, Threepid
 from sydentish.domain.validation import Session
 from sydentish.store import accounts as account_rows
 from sydentish.store import outbox as outbox_rows
+from sydentish.store import peers as peer_rows
+from sydentish.store import progress
+from sydentish.store import pushes as push_rows
+from sydentish.store import statements as statement_rows
 from sydentish.store import validation as validation_rows
 from sydentish.store.migrate import migrate_sqlite, shipped_steps
 
@@ -44,6 +51,9 @@ GRACE = 3600_000
 INVITE_LIFETIME = 3 * GRACE
 KEY = decode_verify_key_bytes("ed25519:0", public_key_bytes())
 INTERVAL = 2 * GRACE
+# Where two statements are of one time, one of these is newer than ours, and the other is not.
+PEERS = ["a.peer.example.org", "z.peer.example.org"]
+LOCAL_KEY = b"k" * 32
 
 users, addresses = st.sampled_from(USERS), st.sampled_from(ADDRESSES)
 
@@ -82,14 +92,15 @@ class Bindings(RuleBasedStateMachine):
         self.now = START_MS
         self.random = Counting()
         keys = signing_keys()
+        self.statements = Statements(keys=keys, validity_ms=DAY_MS, random_bytes=lambda _size: LOCAL_KEY)
         gate = Gate(db=self.db, terms=Terms(), now_ms=self.now_ms)
         self.associations = Associations(
             db=self.db,
             gate=gate,
-            statements=Statements(keys=keys, validity_ms=DAY_MS),
+            statements=self.statements,
             keys=keys,
             session_lifetime_ms=1 << 60,
-            wake_outbox=lambda: None,
+            on_stated=lambda: None,
             now_ms=self.now_ms,
         )
         self.invites = Invites(
@@ -112,7 +123,13 @@ class Bindings(RuleBasedStateMachine):
             now_ms=self.now_ms,
         )
         self.bound = {}
-        self.newest_ts = {}
+        # The newest statement of each address, and how many were made here.
+        self.newest = {}
+        self.made = 0
+        # What each peer has acknowledged, and our unbinds that one of them has not: address and time by number.
+        self.acknowledged = {}
+        self.reminders = {peer: {} for peer in PEERS}
+        self.unacknowledged = {}
         # What homeservers are still to hear: user, address, time, and the token of an invitation or None.
         self.untold = []
         # Tokens to their address and when they were made; where each of them is.
@@ -156,19 +173,45 @@ class Bindings(RuleBasedStateMachine):
     @rule(user=users, address=addresses)
     def bind(self, user, address):
         signed = at_once(self.associations.bind(Caller(user), Credentials(address, "secret"), user))
-        before = self.newest_ts.get(address) if address in self.bound else None
         told_already = not any(row[1] == address for row in self.untold)
         if self.bound.get(address) == user and not told_already and not self.due_tokens(address):
-            assert signed["ts"] == before  # the homeserver has not heard of it yet: nothing new is said
+            # The homeserver has not heard of it yet: nothing new is said.
+            assert signed["ts"] == self.newest[address].ts
             return
-        assert signed["ts"] == (self.now if before is None else max(self.now, before + 1))
-        if address in self.bound:
-            self.withdraw(address)
+        order = self.state(address)
+        assert signed["ts"] == order.ts
+        self.now_bound(address, user, order, self.take_waiting(address) or [None])
+
+    def state(self, address):
+        """The order of a new statement that is made here."""
+        self.made += 1
+        newest = self.newest.get(address)
+        ts = self.now if newest is None else max(self.now, newest.ts + 1)
+        return Order(ts, SERVER_NAME, self.made)
+
+    def take_waiting(self, address):
+        """The invitations that go with a new statement, in their order."""
+        self.withdraw(address)
         tokens = self.due_tokens(address)
         self.waiting.difference_update(tokens)
-        self.untold += [(user, address, signed["ts"], token) for token in tokens or [None]]
+        return tokens
+
+    def now_bound(self, address, user, order, tokens):
+        self.untold += [(user, address, order.ts, token) for token in tokens]
         self.bound[address] = user
-        self.newest_ts[address] = signed["ts"]
+        self.now_newest(address, order)
+
+    def now_unbound(self, address, order):
+        del self.bound[address]
+        self.withdraw(address)
+        told = (address, self.newest[address])
+        self.dead = {token: each for token, each in self.dead.items() if each != told}
+        self.now_newest(address, order)
+
+    def now_newest(self, address, order):
+        self.newest[address] = order
+        waiting = self.unacknowledged.items()
+        self.unacknowledged = {number: each for number, each in waiting if each[0] != address}
 
     def due_tokens(self, address):
         """The invitations that wait for an address, in their order."""
@@ -220,17 +263,110 @@ class Bindings(RuleBasedStateMachine):
             if end != "later":
                 self.untold.remove(row)
             if end == "dead" and row[3]:
-                self.dead[row[3]] = row[1:3]
+                self.dead[row[3]] = (row[1], self.newest[row[1]])
 
     @rule(caller=users, user=users, address=addresses)
     def unbind(self, caller, user, address):
         request = Unbind(Threepid(EMAIL, address), user, Credentials(address, "secret"))
         at_once(self.associations.unbind(Caller(caller), request))
         if self.bound.get(address) == user:
-            del self.bound[address]
-            self.withdraw(address)
-            told = (address, self.newest_ts[address])
-            self.dead = {token: each for token, each in self.dead.items() if each != told}
+            order = self.state(address)
+            self.now_unbound(address, order)
+            if self.acknowledged:
+                self.unacknowledged[order.origin_id] = (address, order.ts)
+
+    @rule(
+        peer=st.sampled_from(PEERS),
+        user=st.none() | users,
+        address=addresses,
+        ms=st.sampled_from([-GRACE, -1, 0, 1, 1000]) | st.none(),
+        number=st.integers(1, 3),
+    )
+    def hear(self, peer, user, address, ms, number):
+        """A peer has stated something, at some time or at that of the newest statement."""
+        newest = self.newest.get(address)
+        ts = self.now + (ms or 0) if ms is not None or newest is None else newest.ts
+        threepid = Threepid(EMAIL, address)
+        statement = (
+            Tombstone(threepid, ts, peer, number)
+            if user is None
+            else Association(threepid, user, ts, ts, ts + 1, peer, number)
+        )
+        if any(each.ts == ts and each.origin_server == peer for each in self.newest.values()):
+            return  # a peer makes no two statements with one number at one time
+        taken = self.db.write(self.statements.take, statement, "{}", self.now).result
+        assert taken == (newest is None or order_of(statement) > newest)
+        if not taken:
+            if order_of(statement) < newest:
+                self.remind(peer, address, newest)
+            return
+        if user is not None:
+            self.now_bound(address, user, order_of(statement), self.take_waiting(address))
+        elif address in self.bound:
+            self.now_unbound(address, order_of(statement))
+        else:
+            self.now_newest(address, order_of(statement))
+
+    def remind(self, peer, address, newest):
+        """A peer that should know better is sent what it should know."""
+        number = newest.origin_id
+        if newest.origin_server == SERVER_NAME and self.acknowledged.get(peer, -1) >= number:
+            self.reminders[peer][number] = self.now
+            if address not in self.bound:
+                self.unacknowledged[number] = (address, newest.ts)
+
+    @rule(peer=st.sampled_from(PEERS), removed=st.booleans())
+    def change_peers(self, peer, removed):
+        if removed:
+            self.db.write(peer_rows.remove, peer)
+            self.acknowledged.pop(peer, None)
+            self.reminders[peer].clear()
+            self.erase()
+        else:
+            self.db.write(peer_rows.add, Peer(peer, "https://x", {}, ()), self.now)
+            self.acknowledged.setdefault(peer, 0)
+
+    @rule(peer=st.sampled_from(PEERS), limit=st.integers(1, 3))
+    def push(self, peer, limit):
+        if peer not in self.acknowledged:
+            return
+
+        def take(tx):
+            batch = push_rows.batch(tx, SERVER_NAME, peer_rows.state(tx, peer), self.now, limit)
+            lease = push_rows.lease(tx, peer, self.now, 1000)
+            push_rows.acknowledged(tx, peer, batch, lease, self.now)
+            return [each.origin_id for each in batch.statements]
+
+        sent = self.db.write(take).result
+        new = [number for number in sorted(self.log()) if number > self.acknowledged[peer]]
+        if new:
+            assert sent == new[:limit]
+            self.acknowledged[peer] = max([self.acknowledged[peer], *sent])
+        else:
+            reminders = self.reminders[peer]
+            due = sorted((ts, number) for number, ts in reminders.items() if ts <= self.now)[:limit]
+            assert sent == [number for _, number in due if number in self.log()]
+            for _, number in due:
+                del reminders[number]
+        self.erase()
+
+    def log(self):
+        """What peers are sent: address, user and time by number."""
+        ours = {each: order for each, order in self.newest.items() if order.origin_server == SERVER_NAME}
+        bound = {
+            ours[each].origin_id: (each, user, ours[each].ts)
+            for each, user in self.bound.items()
+            if each in ours
+        }
+        return bound | {number: (each, None, ts) for number, (each, ts) in self.unacknowledged.items()}
+
+    def erase(self):
+        """What all peers have heard of is forgotten."""
+        everybody = min(self.acknowledged.values(), default=MAX_ORIGIN_ID)
+        waiting, reminded = self.unacknowledged.items(), set().union(*self.reminders.values())
+        self.unacknowledged = {
+            number: each for number, each in waiting if number > everybody or number in reminded
+        }
 
     @rule(ms=st.sampled_from([1, 1000, GRACE, GRACE + 1, INTERVAL, -1000]))
     def let_time_pass(self, ms):
@@ -304,6 +440,31 @@ class Bindings(RuleBasedStateMachine):
         on_their_way = {row[3] for row in self.untold if row[3]}
         assert {token for token, _, state in found if state == "pending"} == on_their_way - self.swept
         assert all(self.tokens[token][0] == address for token, address, _ in found)
+
+    @invariant()
+    def peers_will_hear_of_what_was_stated_here_and_is_not_superseded(self):
+        sent = self.db.read(statement_rows.log_between, SERVER_NAME, 0, MAX_ORIGIN_ID, 100).result
+        found = {
+            each.origin_id: (each.threepid.address, getattr(each, "mxid", None), each.ts) for each in sent
+        }
+        assert found == self.log()
+        assert list(found) == sorted(found)
+        for peer, acknowledged_id in self.acknowledged.items():
+            state = self.db.read(peer_rows.state, peer).result
+            assert state.acknowledged_id == acknowledged_id
+            reminders = self.reminders[peer]
+            behind = len([number for number in found if number > acknowledged_id or number in reminders])
+            assert self.db.read(progress.lag, SERVER_NAME, state).result[0] == behind
+
+    @invariant()
+    def of_what_is_unbound_only_the_hmac_is_kept(self):
+        unbound = {address: order for address, order in self.newest.items() if address not in self.bound}
+        assert set(rows(self.path, "SELECT * FROM erased_addresses")) == {
+            (erased_key(LOCAL_KEY, Threepid(EMAIL, address)), order.ts, order.origin_server, order.origin_id)
+            for address, order in unbound.items()
+        }
+        kept = {address for (address,) in rows(self.path, "SELECT address FROM tombstones")}
+        assert kept == {address for address, _ in self.unacknowledged.values()} <= unbound.keys()
 
     def teardown(self):
         self.db.connection.close()

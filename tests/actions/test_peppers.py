@@ -54,7 +54,7 @@ async def fill(house, count):
     def put(tx):
         for number in range(count):
             tx.run(
-                "INSERT INTO associations VALUES ('email', ?, ?, 1, 1, 2, 'id', ?)",
+                "INSERT INTO associations VALUES ('email', ?, ?, 1, 1, 2, 'id', ?, NULL)",
                 (f"u{number:05}@example.org", f"@u{number}:x.org", number),
             )
         for pepper_id, pepper in tx.rows("SELECT pepper_id, pepper FROM peppers"):
