@@ -1,0 +1,1 @@
+"""Statements to peers and from them: over mutual TLS, in the wire format of Sydent."""

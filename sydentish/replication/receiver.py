@@ -1,0 +1,184 @@
+"""What peers push here, and what they ask."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from twisted.logger import Logger
+
+from sydentish.actions.ports import SignsOfLife, StatementTaker
+from sydentish.domain.errors import InvalidParam, UnknownPeer, VerificationFailed
+from sydentish.domain.keys import KeyRing
+from sydentish.domain.peers import Peer
+from sydentish.domain.signatures import canonical
+from sydentish.domain.statements import Statement, UnusableStatement, read_origin_id, read_statement
+from sydentish.store import peers as peer_rows
+from sydentish.store import statements as statement_rows
+from sydentish.store.database import Database, Tx
+
+_MAX_IDS = 100_000
+_MAX_DIGESTS = 1000
+
+_log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A statement whose signature is good, and the JSON object that was signed."""
+
+    statement: Statement
+    signed: str = field(repr=False)
+
+
+class Receiver:
+    """Answers peers; implements `PushReceiver`.
+
+    Args:
+        db: the database.
+        keys: what answers are signed with, and in whose name.
+        taker: takes statements.
+        pusher: has perhaps left the peer alone.
+        on_taken: called when something was taken that a homeserver may have to hear of.
+        on_received: hears of the peer, and of how many statements were `new`, `known` (or outdated), or `unusable`.
+        max_statements: how many statements one push may bring.
+        max_future_ms: how far ahead of our clock a statement may be dated, in ms.
+        now_ms: the time, in ms.
+    """
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        keys: KeyRing,
+        taker: StatementTaker,
+        pusher: SignsOfLife,
+        on_taken: Callable[[], None],
+        on_received: Callable[[str, Mapping[str, int]], None],
+        max_statements: int,
+        max_future_ms: int,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._db = db
+        self._keys = keys
+        self._taker = taker
+        self._pusher = pusher
+        self._on_taken = on_taken
+        self._on_received = on_received
+        self._max_statements = max_statements
+        self._max_future_ms = max_future_ms
+        self._now_ms = now_ms
+
+    async def receive(self, peer: str, statements: Mapping[str, object]) -> None:
+        """See `PushReceiver`."""
+        if len(statements) > self._max_statements:
+            raise InvalidParam("sgAssocs", f"must be at most {self._max_statements} associations")
+        # Checked in a thread, and not in the one that writes: a signature costs as much as ten look-ups.
+        checked = await self._db.read(self._check_all, peer, statements, self._now_ms())
+        taken = await self._db.write(self._take_all, peer, checked, self._now_ms())
+        if taken:
+            self._on_taken()
+        counts = {"new": taken, "known": len(checked) - taken, "unusable": len(statements) - len(checked)}
+        self._on_received(peer, counts)
+        self._pusher.heard_from(peer)
+
+    async def check(self, peer: str, greeting: Mapping[str, object]) -> dict[str, object]:
+        """See `PushReceiver`."""
+        known = await self._db.read(_known, peer)
+        signature = "valid"
+        try:
+            known.check_signature(greeting)
+        except ValueError as error:
+            signature = str(error)
+        return self._keys.sign(
+            {
+                "server_name": self._keys.server_name,
+                "peer": peer,
+                "signature": signature,
+                "ts": self._now_ms(),
+                "max_future_ms": self._max_future_ms,
+            }
+        )
+
+    async def digests(self, peer: str, after: int, until: int, size: int) -> dict[str, object]:
+        """See `PushReceiver`."""
+        if until - after > _MAX_IDS:
+            raise InvalidParam("until", f"must be at most {_MAX_IDS} above after")
+        if until - after > size * _MAX_DIGESTS:
+            raise InvalidParam("size", f"must be so large that these are at most {_MAX_DIGESTS} digests")
+        found = await self._db.read(_digests, peer, after, until, size)
+        return {"digests": {str(start): list(digest) for start, digest in found.items()}}
+
+    def _check_all(self, tx: Tx, name: str, statements: Mapping[str, object], now_ms: int) -> list[_Checked]:
+        """Those that can be used; raises if one of them is not what it should be."""
+        peer = _known(tx, name)
+        checked, unusable, failed = [], dict[str, str](), dict[str, str]()
+        for origin_id, value in statements.items():
+            try:
+                checked.append(self._check(peer, origin_id, value, now_ms))
+            except UnusableStatement as error:
+                unusable[origin_id] = str(error)
+            except ValueError as error:
+                failed[origin_id] = str(error)
+        if failed:
+            self._refuse(name, failed, len(statements))
+        if unusable:
+            number, reason = next(iter(unusable.items()))
+            _log.warn(
+                "{count} of {pushed} associations that {peer} has pushed are of no use here; {number}: {reason}",
+                count=len(unusable),
+                pushed=len(statements),
+                peer=name,
+                number=_number(number),
+                reason=reason,
+            )
+        return checked
+
+    def _refuse(self, name: str, failed: Mapping[str, str], pushed: int) -> None:
+        origin_id, reason = next(iter(failed.items()))
+        number = _number(origin_id)
+        _log.warn(
+            "a push of {peer} was refused because of {failed} of {pushed} associations; {number}: {reason}",
+            peer=name,
+            failed=len(failed),
+            pushed=pushed,
+            number=number,
+            reason=reason,
+        )
+        raise VerificationFailed(
+            f"Nothing was taken because of {len(failed)} of {pushed} associations; {number}: {reason}",
+            tuple(failed),
+        )
+
+    def _check(self, peer: Peer, origin_id: str, value: object, now_ms: int) -> _Checked:
+        number = read_origin_id(origin_id)
+        if not isinstance(value, dict):
+            raise ValueError("must be a JSON object")  # noqa: TRY004 - one kind of error for all that a peer sends
+        peer.check_signature(value)
+        statement = read_statement(value, peer.name, number)
+        ahead_ms = statement.ts - now_ms
+        if ahead_ms > self._max_future_ms:
+            raise ValueError(f"is dated {ahead_ms // 1000} s in the future: compare the clocks")
+        return _Checked(statement, canonical(peer.own_part(value)).decode())
+
+    def _take_all(self, tx: Tx, name: str, checked: list[_Checked], now_ms: int) -> int:
+        _known(tx, name)  # it may have been removed meanwhile
+        peer_rows.received(tx, name, now_ms)
+        return sum(self._taker.take(tx, each.statement, each.signed, now_ms) for each in checked)
+
+
+def _known(tx: Tx, name: str) -> Peer:
+    state = peer_rows.state(tx, name)
+    if state is None or not state.in_use:
+        raise UnknownPeer("The certificate is not that of a peer of this server any more")
+    return state.peer
+
+
+def _digests(tx: Tx, name: str, after: int, until: int, size: int) -> dict[int, tuple[int, str]]:
+    return statement_rows.digests(tx, _known(tx, name).name, after, until, size)
+
+
+def _number(origin_id: str) -> str:
+    """What a peer calls a statement; what is no number could be anything."""
+    try:
+        return str(read_origin_id(origin_id))
+    except ValueError:
+        return "one without a number"

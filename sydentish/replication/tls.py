@@ -1,0 +1,243 @@
+"""Mutual TLS with peers: each side shows a certificate, and knows whose it sees."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+import idna
+from cryptography import x509
+from OpenSSL import SSL, crypto
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamServerEndpoint,
+)
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sydentish.domain.certificates import names_in
+from sydentish.domain.peers import Peer
+from sydentish.replication.credentials import MUST_SHOW, check_key, read_certificate, read_file, tls_context
+
+_MOST_NAMES_SHOWN = 5
+_MOST_LETTERS_SHOWN = 100
+
+_log = Logger()
+
+_CODES = SSL.X509VerificationCodes
+_NOT_TRUSTED = "is not from an authority that is trusted here"
+# Why OpenSSL refuses a certificate that it is shown, as far as operators meet it.
+_REFUSALS = {
+    _CODES.ERR_CERT_HAS_EXPIRED: "has expired",
+    _CODES.ERR_CERT_NOT_YET_VALID: "is not valid yet",
+    _CODES.ERR_UNABLE_TO_GET_ISSUER_CERT: _NOT_TRUSTED,
+    _CODES.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: _NOT_TRUSTED,
+    _CODES.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: _NOT_TRUSTED,
+    _CODES.ERR_DEPTH_ZERO_SELF_SIGNED_CERT: _NOT_TRUSTED,
+    _CODES.ERR_SELF_SIGNED_CERT_IN_CHAIN: _NOT_TRUSTED,
+}
+
+
+class CertificateRefused(Exception):
+    """The certificate of a peer is not good.
+
+    Attributes:
+        reason: why, for the operator.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class WrongCertificateName(CertificateRefused):
+    """The certificate is good, but somebody else's.
+
+    Attributes:
+        names: those in it.
+    """
+
+    def __init__(self, names: tuple[str, ...], wanted: Sequence[str]) -> None:
+        super().__init__(f"its certificate is for {_shown(names)}, not for {_shown(wanted)}")
+        self.names = names
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTls:
+    """Our certificate, and whose certificates we trust; made by `load`.
+
+    Attributes:
+        certificate_names: the names that our certificate is for, see `names_in`.
+        not_after_ms: when it expires, in ms.
+    """
+
+    certificate_names: tuple[str, ...]
+    not_after_ms: int
+    _server: SSL.Context = field(repr=False)
+    _client: SSL.Context = field(repr=False)
+
+    @classmethod
+    def load(cls, certificate_file: Path, key_file: Path | None, ca_file: Path) -> Self:
+        """Reads the files; later changes of them are not noticed.
+
+        Args:
+            certificate_file: our certificate, then those between it and its authority (PEM).
+            key_file: its private key without a passphrase (PEM); None when it is in `certificate_file`.
+            ca_file: the certificates of the authorities that certificates of peers may come from (PEM).
+
+        Raises:
+            TlsProblem: a file cannot be used. That a certificate has expired is no problem here.
+        """
+        key_file = key_file or certificate_file
+        certificate = read_certificate(certificate_file)
+        check_key(key_file, certificate)
+        read_file(ca_file)
+        files = (certificate_file, key_file, ca_file)
+        return cls(
+            certificate_names=names_in(certificate),
+            not_after_ms=int(certificate.not_valid_after_utc.timestamp() * 1000),
+            _server=tls_context(*files),
+            _client=tls_context(*files),
+        )
+
+    def server_context(self) -> IOpenSSLServerConnectionCreator:
+        """Makes connections that show our certificate, and want one of a client from an authority of `ca_file`."""
+        return _ServerSide(self._server)
+
+    def client(self, peer: Peer) -> IOpenSSLClientConnectionCreator:
+        """Makes connections that show our certificate, and end unless the other one is that of `peer`.
+
+        They fail with `CertificateRefused`, or `WrongCertificateName`, before anything is written.
+
+        Raises:
+            ValueError: the URL of the peer has no host that can be used.
+        """
+        return _ClientSide(self._client, peer)
+
+
+@implementer(IStreamServerEndpoint)
+class TlsEndpoint:
+    """Puts mutual TLS in front of what another endpoint accepts.
+
+    Args:
+        endpoint: where to listen.
+        tls: our certificate, and whom we trust.
+        clock: gathers small writes.
+    """
+
+    def __init__(self, endpoint: IStreamServerEndpoint, tls: PeerTls, clock: IReactorTime) -> None:
+        self._endpoint = endpoint
+        self._tls = tls
+        self._clock = clock
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """See `IStreamServerEndpoint`."""
+        factory = _TlsFactory(self._tls.server_context(), False, protocolFactory, self._clock)  # noqa: FBT003
+        listening: Deferred[IListeningPort] = self._endpoint.listen(factory)
+        return listening
+
+
+class _TlsFactory(TLSMemoryBIOFactory):
+    """Lets the factory behind it turn connections away; Twisted's own would fail with each of them."""
+
+    def buildProtocol(self, addr: IAddress | None) -> TLSMemoryBIOProtocol | None:  # type: ignore[override]
+        inner = self.wrappedFactory.buildProtocol(addr)
+        return None if inner is None else self.protocol(self, inner)
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class _ServerSide:
+    def __init__(self, context: SSL.Context) -> None:
+        self._context = context
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: ARG002
+        connection = SSL.Connection(self._context, None)
+        connection.set_verify(MUST_SHOW, _told_if_refused)
+        return connection
+
+
+def _told_if_refused(_: SSL.Connection, shown: crypto.X509, code: int, _depth: int, good: int) -> bool:
+    """The other side is told by an alert; whoever shows nothing at all is no peer, and not worth a line."""
+    if not good:
+        _log.warn(
+            "a certificate for {names} was refused: it {reason}",
+            names=_shown(_names(shown)),
+            reason=_reason(code, of_client=True),
+        )
+    return bool(good)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _ClientSide:
+    def __init__(self, context: SSL.Context, peer: Peer) -> None:
+        self._context = context
+        self._names = peer.certificate_names
+        self._host = _host_sent(peer.url)
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        connection = SSL.Connection(self._context, None)
+        if self._host is not None:
+            connection.set_tlsext_host_name(self._host)
+
+        def check(_: SSL.Connection, shown: crypto.X509, code: int, depth: int, good: int) -> bool:
+            refused = self._refused(shown, code, depth, good=bool(good))
+            if refused is not None:
+                tlsProtocol.failVerification(Failure(refused))
+            return refused is None
+
+        connection.set_verify(MUST_SHOW, check)
+        return connection
+
+    def _refused(self, shown: crypto.X509, code: int, depth: int, *, good: bool) -> CertificateRefused | None:
+        """Why not this certificate of the chain; the peer's own is the last, at depth 0."""
+        if not good:
+            reason = _reason(code, of_client=False)
+            of_its_own = not depth or reason == _NOT_TRUSTED
+            return CertificateRefused(
+                f"{'its certificate' if of_its_own else 'the certificate of its authority'} {reason}"
+            )
+        if depth:
+            return None
+        names = _names(shown)
+        return None if set(names) & set(self._names) else WrongCertificateName(names, self._names)
+
+
+def _reason(code: int, *, of_client: bool) -> str:
+    if code == _CODES.ERR_INVALID_PURPOSE:
+        whom, usage = ("clients", "clientAuth") if of_client else ("servers", "serverAuth")
+        return f"is not one for {whom}: its extended key usage must have {usage}"
+    return _REFUSALS.get(code, f"is not good (OpenSSL: {code})")
+
+
+def _names(shown: crypto.X509) -> tuple[str, ...]:
+    try:
+        return names_in(shown.to_cryptography())
+    except (ValueError, x509.InvalidVersion):  # OpenSSL can read what others cannot
+        return ()
+
+
+def _host_sent(url: str) -> bytes | None:
+    """What is sent as the name of the server: not an address (RFC 6066, section 3)."""
+    host = urlsplit(url).hostname
+    if not host:
+        raise ValueError("the URL has no host")
+    if isIPAddress(host) or isIPv6Address(host):
+        return None
+    return host.encode("ascii") if host.isascii() else idna.encode(host)
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Some names, of which others may have chosen what is in them."""
+    shown = ["".join(c if c.isprintable() else "?" for c in name[:_MOST_LETTERS_SHOWN]) for name in names]
+    more = ["and more"] if len(shown) > _MOST_NAMES_SHOWN else []
+    return ", ".join(shown[:_MOST_NAMES_SHOWN] + more) or "nobody"
