@@ -7,7 +7,7 @@ from typing import Protocol
 
 from sydentish.actions.accounts import NOBODY, Caller, Gate
 from sydentish.actions.budgets import Slots, SourceBudget
-from sydentish.actions.ports import HomeserverProofs, SignedRequest
+from sydentish.actions.ports import HomeserverProofs, PeerDirectory, SignedRequest
 from sydentish.domain.errors import (
     BadJson,
     Forbidden,
@@ -43,6 +43,7 @@ class Head:
         forwarded: the headers `X-Forwarded-For`.
         by_proxy: whether it has any header that proxies write.
         web_page: whether a browser has sent it for a web page, and said so (`Origin`).
+        certificate_names: the names in the certificate that the client has shown, as TLS has verified it.
     """
 
     method: str
@@ -55,6 +56,7 @@ class Head:
     forwarded: Sequence[bytes] = ()
     by_proxy: bool = False
     web_page: bool = False
+    certificate_names: tuple[str, ...] = ()
 
     @property
     def authorization(self) -> bytes | None:
@@ -76,10 +78,11 @@ class Admission(Protocol):
         """Looks at the caller before anything else is looked at; raises why this one may not."""
 
     async def origin(self, route: Route, head: Head, body: bytes) -> str | None:
-        """The homeserver that has signed the request; None if none claims to.
+        """The server that is proved to ask: a homeserver by its signature, a peer by its certificate; else None.
 
         Raises:
-            ProofRefused, KeysUnavailable: one claims to, and that cannot be believed.
+            ProofRefused, KeysUnavailable: a homeserver claims to have signed, and that cannot be believed.
+            UnknownPeer: it is nobody's certificate.
         """
 
 
@@ -94,7 +97,7 @@ class OpenAdmission:
         """Nothing is asked."""
 
     async def origin(self, _route: Route, _head: Head, _body: bytes) -> str | None:
-        """No homeserver comes here."""
+        """No server comes here."""
         return None
 
 
@@ -124,6 +127,39 @@ class InternalAdmission(OpenAdmission):
             if not hmac.compare_digest(given.encode(), self._token):
                 raise UnknownToken("Unrecognised token")
         return NOBODY
+
+
+class PeerAdmission:
+    """What the replication listener asks of callers: a certificate of a peer.
+
+    Args:
+        peers: knows whose it is.
+    """
+
+    def __init__(self, peers: PeerDirectory) -> None:
+        self._peers = peers
+
+    def caller(self, _route: Route, head: Head) -> Caller:
+        """Somebody with a certificate, who may be nobody's peer.
+
+        Raises:
+            Forbidden: it is a web page, which a browser that has the certificate lets speak for its owner.
+        """
+        if head.web_page:
+            raise Forbidden("Replication is not for web pages")
+        return Caller(None, certificate_names=head.certificate_names)
+
+    async def check(self, _route: Route, caller: Caller) -> None:
+        """Raises `UnknownPeer` for everybody else."""
+        await self._peers.peer_of(caller.certificate_names)
+
+    async def origin(self, _route: Route, head: Head, _body: bytes) -> str | None:
+        """The server name of the peer.
+
+        Raises:
+            UnknownPeer: it is not, or no longer, a peer.
+        """
+        return await self._peers.peer_of(head.certificate_names)
 
 
 class PublicAdmission:

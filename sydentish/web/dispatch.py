@@ -29,7 +29,7 @@ from sydentish.web.models import Nothing
 from sydentish.web.pages import Pages
 from sydentish.web.readers import parse
 from sydentish.web.reply import Reply, json_reply
-from sydentish.web.route import Call, Params, Route
+from sydentish.web.route import Auth, Call, Params, Route
 from sydentish.web.table import RouteTable
 
 _KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
@@ -63,9 +63,13 @@ class OpenRequest:
     body_limit: int | None
     free_body: int | None
 
-    def wants_admission(self, received: int) -> bool:
+    def wants_admission(self, size: int) -> bool:
         """Whether so many bytes of a body are more than a caller gets who may be nobody."""
-        return self.free_body is not None and received > self.free_body
+        return self.free_body is not None and size > self.free_body
+
+    def is_too_large(self, size: int) -> bool:
+        """Whether a body may not have so many bytes."""
+        return self.body_limit is not None and size > self.body_limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class RequestLimits:
 
     Attributes:
         body: the size of a body, in bytes.
-        large_body: the same for look-ups.
+        large_body: the same where a route says that it may be large, such as for look-ups.
         answer_seconds: how long an answer may take.
     """
 
@@ -149,8 +153,13 @@ class Dispatcher:
             caller=caller,
             refusal=refusal,
             body_limit=self._limits.large_body if route and route.large else self._limits.body,
-            free_body=self._limits.body if route and route.large else None,
+            free_body=None if route is None else self._free_body(route),
         )
+
+    def _free_body(self, route: Route) -> int | None:
+        if route.auth is Auth.PEER:  # whoever is none learns just that, and nothing about the body
+            return 0
+        return self._limits.body if route.large else None
 
     def too_large(self, opened: OpenRequest) -> Reply:
         """The answer to a body that is larger than its limit."""
@@ -204,7 +213,7 @@ class Dispatcher:
         try:
             params = _read(route, opened, body)
         except IdentityError as error:
-            if origin is not None:
+            if origin is not None and route.signed:
                 # Homeservers take a 400 for "cannot do that at all".
                 raise ProofRefused(error.message) from error
             # Whoever may not ask learns just that, and not what was wrong with the question.

@@ -6,6 +6,7 @@ wanted here, and leaving it out halves the time of a small request.
 
 from dataclasses import dataclass
 
+from cryptography.x509 import InvalidVersion
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
@@ -15,6 +16,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request, datetimeToString
 from zope.interface import implementer
 
+from sydentish.domain.certificates import names_in
 from sydentish.web.admission import Head
 from sydentish.web.dispatch import Dispatcher
 from sydentish.web.request import CORS, HttpRequest
@@ -45,6 +47,15 @@ def _cancel(call: IDelayedCall | None) -> None:
         call.cancel()
 
 
+def _names_shown(transport: object) -> tuple[str, ...]:
+    show = getattr(transport, "getPeerCertificate", None)  # connections without TLS have no such thing
+    certificate = show() if show else None
+    try:
+        return () if certificate is None else names_in(certificate.to_cryptography())
+    except (ValueError, InvalidVersion):  # OpenSSL can read what others cannot
+        return ()
+
+
 @implementer(ILogObserver)
 def _ignore(_event: LogEvent) -> None:
     pass
@@ -72,6 +83,7 @@ class HttpChannel(HTTPChannel):
         self.timeOut = factory.limits.idle_seconds  # type: ignore[assignment]
         self.callLater = factory.clock.callLater  # type: ignore[method-assign,assignment]
         self._deadline: IDelayedCall | None = None
+        self._certificate_names: tuple[str, ...] | None = None
 
     @property
     def closing(self) -> bool:
@@ -83,6 +95,13 @@ class HttpChannel(HTTPChannel):
         """The address at the other end; None for a unix socket."""
         address = self.getPeer()
         return address.host if isinstance(address, IPv4Address | IPv6Address) else None
+
+    @property
+    def certificate_names(self) -> tuple[str, ...]:
+        """The names in the client's certificate, as TLS has verified it; none if it has shown none."""
+        if self._certificate_names is None:
+            self._certificate_names = _names_shown(self.transport)
+        return self._certificate_names
 
     def date(self) -> bytes:
         """The time now, as a header has it."""

@@ -3,8 +3,6 @@
 A model is made from a mapping of names to values, whether these came as JSON, as a form or in the query.
 """
 
-# ruff: noqa: RUF009 - required() and optional() are `dataclasses.field` with a reader
-
 from dataclasses import dataclass, fields
 
 from sydentish.actions.associations import Provision, Unbind

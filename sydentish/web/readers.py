@@ -37,13 +37,16 @@ def parse(model: type[M], params: Mapping[str, object]) -> M:
     return model(**values)
 
 
-def required(reader: Reader) -> Any:  # noqa: ANN401 - as dataclasses.field
-    """A parameter that must be there; `reader(name, value)` makes its value or raises."""
-    return field(metadata={"reader": reader, "required": True, "name": None})
+def required(reader: Reader, name: str | None = None) -> Any:  # noqa: ANN401 - as dataclasses.field
+    """A parameter that must be there; `reader(name, value)` makes its value or raises.
+
+    Its `name` is given where a field should have another one; so it is with the others.
+    """
+    return field(metadata={"reader": reader, "required": True, "name": name})
 
 
 def optional(reader: Reader, name: str | None = None) -> Any:  # noqa: ANN401 - as dataclasses.field
-    """A parameter that may be absent or null, and is None then; `name` is its own where no field can have it."""
+    """A parameter that may be absent or null, and is None then."""
     return field(default=None, metadata={"reader": reader, "required": False, "name": name})
 
 
@@ -58,6 +61,24 @@ def number(name: str, value: object) -> float:
     """A number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidParam(name, "must be a number")
+    return value
+
+
+def whole_number(lowest: int, highest: int) -> Reader:
+    """A whole number between these two, which are good themselves."""
+
+    def read(name: str, value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+            raise InvalidParam(name, f"must be a whole number from {lowest} to {highest}")
+        return value
+
+    return read
+
+
+def json_object(name: str, value: object) -> dict[str, object]:
+    """A JSON object."""
+    if not isinstance(value, dict):
+        raise InvalidParam(name, "must be a JSON object")
     return value
 
 

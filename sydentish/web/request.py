@@ -51,6 +51,10 @@ class Connection(Protocol):
     def peer(self) -> str | None:
         """The address at the other end; None for a unix socket."""
 
+    @property
+    def certificate_names(self) -> tuple[str, ...]:
+        """The names in the client's certificate, as TLS has verified it; none if it has shown none."""
+
     def date(self) -> bytes:
         """The time now, as a header has it."""
 
@@ -83,7 +87,8 @@ class HttpRequest(Request):
         self._body = bytearray()
         self._received = 0
         self._refused = False
-        # Whether a large body may come: None until that was asked, and False until that is known.
+        self._excess = False
+        # Whether the body may come: None until that was asked, and False until that is known.
         self._admitted: bool | None = None
         self._complete = False
 
@@ -103,6 +108,7 @@ class HttpRequest(Request):
             forwarded=headers.getRawHeaders(b"x-forwarded-for", []),
             by_proxy=any(map(headers.hasHeader, _PROXIES_WRITE)),
             web_page=headers.hasHeader(b"origin"),
+            certificate_names=self.channel.certificate_names,
         )
         self.opened = self._dispatcher.open(head)
 
@@ -114,9 +120,9 @@ class HttpRequest(Request):
             return
         if opened.refusal is not None:
             self._refuse(opened.refusal)
-        elif length is not None and opened.body_limit is not None and length > opened.body_limit:
-            self._refuse(self._dispatcher.too_large(opened))
-        if self._refused:
+        elif length is not None and opened.is_too_large(length):
+            self._exceed(opened, length)
+        if self._refused or self._excess:
             # Nobody is asked to go on with a body that is not wanted.
             self.requestHeaders.removeHeader(b"expect")
 
@@ -127,20 +133,34 @@ class HttpRequest(Request):
         if self._refused:
             if self._received > _DISCARD_BYTES:
                 self.channel.loseConnection()
-        elif opened and opened.body_limit is not None and self._received > opened.body_limit:
-            self._body.clear()
+        elif opened and opened.is_too_large(self._received):
+            self._exceed(opened, self._received)
+        elif not self._excess:
+            self._body += data
+            if opened and opened.wants_admission(self._received):
+                self._look_at_caller(opened)
+
+    def _exceed(self, opened: OpenRequest, size: int) -> None:
+        """Refuses a body that is too large; where the caller is looked at first, whoever may not ask is told that."""
+        self._excess = True
+        self._body.clear()
+        if self._admitted or not opened.wants_admission(size):
             self._refuse(self._dispatcher.too_large(opened))
         else:
-            self._body += data
-            if opened and self._admitted is None and opened.wants_admission(self._received):
-                self._admitted = False
-                self.channel.pause_reading()
-                Deferred.fromCoroutine(self._ask_admission(opened))
+            self._look_at_caller(opened)
+
+    def _look_at_caller(self, opened: OpenRequest) -> None:
+        if self._admitted is None:
+            self._admitted = False
+            self.channel.pause_reading()
+            Deferred.fromCoroutine(self._ask_admission(opened))
 
     async def _ask_admission(self, opened: OpenRequest) -> None:
-        """Goes on with a large body only if its sender may ask at all."""
+        """Goes on with a body only if its sender may ask at all."""
         refusal = await self._dispatcher.admission(opened)
         self._admitted = True
+        if refusal is None and self._excess:
+            refusal = self._dispatcher.too_large(opened)
         if refusal is not None:
             self._body.clear()
             if self._disconnected:

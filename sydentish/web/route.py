@@ -21,6 +21,8 @@ class Auth(Enum):
     """No access token, but only from networks that the operator trusts."""
     OPERATOR = "operator"
     """Whoever reaches the internal listener, and knows its token if there is one."""
+    PEER = "peer"
+    """A peer, by its certificate."""
     TOKEN = "token"  # noqa: S105 - the name of a rule, not a token
     """An access token, whether or not the terms are accepted."""
     TOKEN_AND_TERMS = "token and terms"  # noqa: S105
@@ -49,7 +51,8 @@ class Call(Generic[M]):
     Attributes:
         params: its parameters.
         caller: who asks.
-        origin: the homeserver that has signed the request, or None.
+        origin: the server that is proved to ask: the homeserver that has signed the request, or the peer that
+            the certificate belongs to; None where that is not asked.
         languages: what the person who asks reads, best first.
     """
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sydentish.domain.threepids import EMAIL, MSISDN
-from sydentish.web import models
+from sydentish.web import models, models_peers
 from sydentish.web.handlers.accounts import AccountHandlers
 from sydentish.web.handlers.associations import AssociationHandlers
 from sydentish.web.handlers.internal import InternalHandlers
@@ -16,6 +16,7 @@ from sydentish.web.handlers.invites import InviteHandlers
 from sydentish.web.handlers.keys import KeyHandlers
 from sydentish.web.handlers.lookup import LookupHandlers
 from sydentish.web.handlers.metrics import MetricsHandlers
+from sydentish.web.handlers.replication import ReplicationHandlers
 from sydentish.web.handlers.status import StatusHandlers
 from sydentish.web.handlers.terms import TermsHandlers
 from sydentish.web.handlers.validation import ValidationHandlers, ValidationPages
@@ -179,6 +180,17 @@ def internal_routes(to: InternalHandlers) -> list[Route]:
         Route("POST", "internal/bind", to.bind, models.Provisioned, operator, params=body),
         Route("POST", "internal/unbind", to.unbind, models.Provisioned, operator, params=body),
         Route("POST", "internal/bulk", to.bulk, models.Lines, operator, params=raw, large=True),
+    ]
+
+
+def replication_routes(to: ReplicationHandlers) -> list[Route]:
+    """The routes of the replication listener, for peers; the first is Sydent's, the others are ours."""
+    peer, body, raw = Auth.PEER, Params.BODY, Params.RAW
+    push, digests = models_peers.Push, models_peers.DigestsRequest
+    return [
+        Route("POST", "replicate/v1/push", to.push, push, peer, params=body, large=True),
+        Route("POST", "replicate/v1/check", to.check, models_peers.Greeting, peer, params=raw),
+        Route("POST", "replicate/v1/digests", to.digests, digests, peer, params=body),
     ]
 
 

@@ -7,6 +7,7 @@ import pytest_twisted
 from fixtures import House
 from twisted.internet import reactor
 from twisted.logger import formatEvent, globalLogPublisher
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from web.wire import Client
 
 from sydentish.domain.errors import OpenIdRefused
@@ -75,10 +76,13 @@ async def make_house(tmp_path):
 
 @pytest_twisted.async_yield_fixture
 async def listen(make_house):
-    """Listens with a dispatcher; all ports and connections end with the test."""
+    """Listens with a dispatcher; all ports and connections end with the test.
+
+    `tls` is what the server listens with, and `secure` puts TLS around the endpoint of its client.
+    """
     opened = []
 
-    async def listen_with(dispatcher, clock, **limits):
+    async def listen_with(dispatcher, clock, *, tls=None, secure=lambda endpoint: endpoint, **limits):
         limits = {
             "header_bytes": 16384,
             "receive_seconds": 30,
@@ -87,8 +91,9 @@ async def listen(make_house):
             **limits,
         }
         factory = HttpFactory(dispatcher, ConnectionLimits(**limits), clock)
-        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
-        client = Client(port.getHost().port)
+        around = factory if tls is None else TLSMemoryBIOFactory(tls, isClient=False, wrappedFactory=factory)
+        port = reactor.listenTCP(0, around, interface="127.0.0.1")
+        client = Client(port.getHost().port, secure)
         opened.append((port, client, factory))
         return SimpleNamespace(
             client=client, ask=client.ask, connect=client.connect, factory=factory, port=port

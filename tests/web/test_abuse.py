@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 from web.conftest import LIMITS
-from web.wire import PREFIX, request
+from web.wire import PREFIX, chunked, request
 
 from sydentish.domain.errors import UnknownToken
 from sydentish.web import models
@@ -76,6 +76,20 @@ async def test_a_large_body_of_an_account_is_read(serve):
     await server.ask("GET", "v2")
     wire.send(body[1100:])
     assert (await wire.answer()).errcode == "M_INVALID_PEPPER"
+
+
+@pytest.mark.parametrize("in_chunks", [False, True], ids=["announced", "in chunks"])
+@pytest_twisted.ensureDeferred
+async def test_nobody_is_told_how_large_a_body_may_be(serve, in_chunks):
+    server = await serve(limits=LIMITS)
+    wire = await server.connect()
+    headers = ["Authorization: Bearer nobody"] + (["Transfer-Encoding: chunked"] if in_chunks else [])
+    wire.send(request("POST", LOOKUP, headers=headers, length=None if in_chunks else LIMITS.large_body + 1))
+    wire.send(chunked(b"[" * (LIMITS.large_body + 1)) if in_chunks else b"[" * 100)
+    answer = await wire.answer()
+
+    assert (answer.status, answer.headers["connection"]) == (401, "close")
+    assert len(server.house.requests.lines) == 1
 
 
 # --- a caller who is looked at while the rest of the body is there already ------------------------------

@@ -25,6 +25,7 @@ MADE = {
     errors.InvalidParam: lambda: errors.InvalidParam("sid", "must be there"),
     errors.MethodNotAllowed: lambda: errors.MethodNotAllowed("no", ("GET", "HEAD")),
     errors.UnbindProofFailed: lambda: errors.UnbindProofFailed(errors.SessionExpired("too old")),
+    errors.VerificationFailed: lambda: errors.VerificationFailed("not signed", ("12", "17")),
     errors.InvalidPepper: lambda: errors.InvalidPepper("sha256", "new"),
     errors.Busy: lambda: errors.Busy("later", 1001),
     errors.KeysUnavailable: lambda: errors.KeysUnavailable("later", 1001),
@@ -77,6 +78,12 @@ def test_whom_the_address_belongs_to_is_told():
     body = json.loads(error_reply(errors.ThreepidInUse("@alice:hs.example.org")).body)
 
     assert (body["errcode"], body["mxid"]) == ("M_THREEPID_IN_USE", "@alice:hs.example.org")
+
+
+def test_what_a_peer_has_pushed_in_vain_is_told():
+    body = json.loads(error_reply(made(errors.VerificationFailed)).body)
+
+    assert body == {"errcode": "M_VERIFICATION_FAILED", "error": "not signed", "failed_ids": ["12", "17"]}
 
 
 def test_what_is_allowed_is_a_header():

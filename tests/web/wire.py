@@ -120,14 +120,19 @@ def chunked(*pieces):
 
 
 class Client:
-    """Asks a server; every request on a connection of its own unless one is given."""
+    """Asks a server; every request on a connection of its own unless one is given.
 
-    def __init__(self, port):
-        self._port = port
+    Args:
+        port: where the server listens.
+        secure: puts TLS around an endpoint.
+    """
+
+    def __init__(self, port, secure=lambda endpoint: endpoint):
+        self._endpoint = secure(TCP4ClientEndpoint(reactor, "127.0.0.1", port))
         self._wires = []
 
     async def connect(self):
-        wire = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", self._port), Wire())
+        wire = await connectProtocol(self._endpoint, Wire())
         self._wires.append(wire)
         return wire
 
@@ -159,6 +164,7 @@ class Client:
 
     async def close(self):
         for wire in self._wires:
-            wire.transport.abortConnection()
+            if not wire.lost:  # over TLS there is nothing left then
+                wire.transport.abortConnection()
         for wire in self._wires:
             await wire.ended()
