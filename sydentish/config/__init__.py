@@ -29,6 +29,7 @@ from sydentish.config.sections import (
     Log,
     Lookup,
     Onbind,
+    Replication,
     Sms,
     Validation,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "Onbind",
     "OpenMarketSection",
     "Problem",
+    "Replication",
     "Secret",
     "Sms",
     "Source",

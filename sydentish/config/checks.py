@@ -2,32 +2,43 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from sydentish.config import endpoints, values
-from sydentish.config.gateway_sections import Defined
+from sydentish.config import endpoints, replication_checks, values
+from sydentish.config.gateway_sections import Gateway
+from sydentish.config.named import Defined
 from sydentish.config.problems import Problem
 from sydentish.config.settle import Chosen
+from sydentish.domain.peers import Peer
 
 Settled = Mapping[str, Mapping[str, object]]
 
 _SIGNING = "sign-ed25519"
 _ORIGINATOR = "{originator}"
-_LISTENERS = ("listeners", "internal_listeners", "metrics_listeners")
+_LISTENERS = (
+    ("http", "listeners"),
+    ("http", "internal_listeners"),
+    ("http", "metrics_listeners"),
+    ("replication", "listeners"),
+)
 
 
-def problems(settled: Settled, chosen: Chosen, gateways: Sequence[Defined]) -> Iterator[Problem]:
+def problems(
+    settled: Settled, chosen: Chosen, gateways: Sequence[Gateway], peers: Sequence[Defined[Peer]]
+) -> Iterator[Problem]:
     """What is wrong with a configuration although each option for itself is right.
 
     Args:
         settled: the values by section and field, as far as they could be parsed.
         chosen: the entries that they come from.
         gateways: what the `[sms NAME]` sections say.
+        peers: what the `[peer NAME]` sections say.
     """
     yield from _half_login_at_relay(chosen)
     yield from _invitations_without_signing(settled, chosen)
-    yield from _colliding_listeners(settled["http"], chosen)
+    yield from _colliding_listeners(settled, chosen)
     yield from _missing_gateways(settled, chosen, gateways)
     for defined in gateways:
         yield from _gateway(defined, settled)
+    yield from replication_checks.problems(settled, chosen, peers)
 
 
 def _half_login_at_relay(chosen: Chosen) -> Iterator[Problem]:
@@ -50,28 +61,33 @@ def _invitations_without_signing(settled: Settled, chosen: Chosen) -> Iterator[P
         )
 
 
-def _colliding_listeners(http: Mapping[str, object], chosen: Chosen) -> Iterator[Problem]:
-    seen: list[tuple[str, str]] = []
-    for key in _LISTENERS:
-        listeners = http.get(key)
+def _colliding_listeners(settled: Settled, chosen: Chosen) -> Iterator[Problem]:
+    seen: list[tuple[tuple[str, str], str]] = []
+    for place in _LISTENERS:
+        section, key = place
+        listeners = settled[section].get(key)
         for listener in listeners if isinstance(listeners, tuple) else ():
             earlier = next((other for other, taken in seen if endpoints.collide(listener, taken)), None)
             # What is set by nobody is at most the first of them.
-            if earlier is not None and (entry := chosen.get(("http", key))) is not None:
+            if earlier is not None and (entry := chosen.get(place)) is not None:
+                where = _where(earlier, chosen, section)
                 yield entry.problem(
-                    f"{values.quoted(listener)} is taken by {_where(earlier, chosen)}: give each an address of its own"
+                    f"{values.quoted(listener)} is taken by {where}: give each an address of its own"
                 )
-            seen.append((key, listener))
+            seen.append((place, listener))
 
 
-def _where(key: str, chosen: Chosen) -> str:
-    entry = chosen.get(("http", key))
+def _where(place: tuple[str, str], chosen: Chosen, here: str) -> str:
+    """A place, for who is told something of another one in the section `here`."""
+    section, key = place
+    name = key if section == here else f"[{section}] {key}"
+    entry = chosen.get(place)
     if entry is None:
-        return f"{key} at its default"
-    return key if entry.line is None else f"{key} in line {entry.line}"
+        return f"{name} at its default"
+    return name if entry.line is None else f"{name} in line {entry.line}"
 
 
-def _missing_gateways(settled: Settled, chosen: Chosen, gateways: Sequence[Defined]) -> Iterator[Problem]:
+def _missing_gateways(settled: Settled, chosen: Chosen, gateways: Sequence[Gateway]) -> Iterator[Problem]:
     names = settled["sms"].get("gateways")
     entry = chosen.get(("sms", "gateways"))
     if entry is None or not isinstance(names, tuple):
@@ -82,7 +98,7 @@ def _missing_gateways(settled: Settled, chosen: Chosen, gateways: Sequence[Defin
             yield entry.problem(f"`{name}` has no section: describe that gateway in [sms {name}]")
 
 
-def _gateway(defined: Defined, settled: Settled) -> Iterator[Problem]:
+def _gateway(defined: Gateway, settled: Settled) -> Iterator[Problem]:
     """By what the section says, since anything else in it may be wrong."""
     kind = defined.says("kind")
     if kind == "http":
@@ -93,12 +109,12 @@ def _gateway(defined: Defined, settled: Settled) -> Iterator[Problem]:
         yield defined.problem("messaging_service_sid", "must be set, or else originator, here or in [sms]")
     for key in ("url", "body"):
         # Where it must not stand in the URL, that is told already.
-        is_wrong = key == "url" and defined.gateway is None
+        is_wrong = key == "url" and defined.meaning is None
         if kind == "http" and _ORIGINATOR in defined.says(key) and not is_wrong:
             yield defined.problem(key, f"has {_ORIGINATOR}: set originator, here or in [sms]")
 
 
-def _half_login_at_gateway(defined: Defined) -> Iterator[Problem]:
+def _half_login_at_gateway(defined: Gateway) -> Iterator[Problem]:
     passwords = [key for key in ("password", "password_file") if defined.says(key)]
     if defined.says("username") and not passwords:
         yield defined.problem("username", "needs password or password_file beside it")
@@ -106,7 +122,7 @@ def _half_login_at_gateway(defined: Defined) -> Iterator[Problem]:
         yield defined.problem(passwords[0], "needs username beside it")
 
 
-def _lacks_originator(defined: Defined, sms: Mapping[str, object]) -> bool:
+def _lacks_originator(defined: Gateway, sms: Mapping[str, object]) -> bool:
     """Whether a gateway that is used knows of nothing that SMS are from, but perhaps for some countries."""
     names = sms.get("gateways")
     is_used = isinstance(names, tuple) and defined.name in names

@@ -71,6 +71,16 @@ def internal_listener(value: str) -> str:
     return checked
 
 
+def plain_listener(value: str) -> str:
+    """A listener to which TLS is added by whoever listens there: as `listener`, but of no kind that has it."""
+    if _split(value)[0] == "ssl":
+        kinds = ", ".join(kind for kind in _ENDPOINTS if kind != "ssl")
+        raise ValueError(
+            f"must begin with one of {kinds} and a colon: TLS is always added, with certificate_file"
+        )
+    return listener(value)
+
+
 def is_unix(endpoint: str) -> bool:
     """Whether a listener is a unix socket."""
     return endpoint.startswith("unix:")

@@ -7,7 +7,16 @@ from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509 import load_pem_x509_certificates
+from cryptography.x509 import (
+    Certificate,
+    DNSName,
+    DuplicateExtension,
+    IPAddress,
+    SubjectAlternativeName,
+    UnsupportedGeneralNameType,
+    load_pem_x509_certificates,
+)
+from cryptography.x509.oid import NameOID
 
 _MAX_BYTES = 8 * 1024 * 1024
 
@@ -53,6 +62,47 @@ def ca_file(value: str) -> Path:
     except ValueError:
         raise ValueError("must be a file with at least one certificate in PEM form") from None
     return found
+
+
+def private_key_file(value: str) -> Path:
+    """The path of a readable file with a private key in PEM form; a password is asked of nobody."""
+    found = path(value)
+    try:
+        load_pem_private_key(read_bounded(found), password=None)
+    except OSError as error:
+        raise ValueError(f"must be a readable file: {reason(error)}") from None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ValueError("must be a file with a private key in PEM form, without a password") from None
+    return found
+
+
+def is_key_of(private_key: Path, certificate: Path) -> bool:
+    """Whether a private key is that of the first certificate; both are files that could be read before."""
+    try:
+        own = load_pem_private_key(read_bounded(private_key), password=None).public_key()
+        return own == load_pem_x509_certificates(read_bounded(certificate))[0].public_key()
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+
+
+def names_in_certificate(file: Path) -> frozenset[str]:
+    """The common names and the alternative names (DNS, IP) of the first certificate, in lower case.
+
+    None where they cannot be read.
+    """
+    try:
+        return frozenset(name.lower() for name in _names(load_pem_x509_certificates(read_bounded(file))[0]))
+    except (OSError, ValueError, DuplicateExtension, UnsupportedGeneralNameType):
+        return frozenset()
+
+
+def _names(certificate: Certificate) -> list[str]:
+    names = [str(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    for extension in certificate.extensions:
+        if isinstance(extension.value, SubjectAlternativeName):
+            names += extension.value.get_values_for_type(DNSName)
+            names += map(str, extension.value.get_values_for_type(IPAddress))
+    return names
 
 
 def read_secret(value: str) -> str:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from sydentish.config.problems import Problem
 
+# Server names have brackets of their own around IPv6 literals.
+_HEADER = re.compile(r"((?:[^\[\]]|\[[^\[\]]*\])*)(.*)")
 _KEY = re.compile(r"[0-9A-Za-z_.-]{1,100}")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 _COMMENTS = ("#", ";")
@@ -134,11 +136,11 @@ class _Reader:
 
     def _begin(self, number: int, text: str) -> None:
         # A broken header still begins its section: what follows is then judged by what it was meant to be.
-        name, bracket, rest = text[1:].partition("]")
+        (name, rest), *_ = _HEADER.findall(text[1:])
         self._section = " ".join(name.split())
         self._open = None
         self._sections.setdefault(self._section, number)
-        if not bracket or rest or not self._section:
+        if rest != "]" or not self._section:
             self._problem(number, None, "must be [section] and nothing else on its line")
 
     def _assign(self, number: int, text: str) -> None:

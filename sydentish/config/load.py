@@ -6,17 +6,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sydentish.config import checks, environment, files, gateway_sections, ini, policies, suspicions
+from sydentish.config import (
+    checks,
+    environment,
+    files,
+    gateway_sections,
+    ini,
+    named,
+    peer_sections,
+    policies,
+    suspicions,
+)
 from sydentish.config.ini import Document, Entry
 from sydentish.config.model import Config, options, sections
 from sydentish.config.places import places
 from sydentish.config.problems import ENVIRONMENT, ConfigError, Problem, nearest
 from sydentish.config.settle import Settling, doubled_secrets, without_empty
 
+_KINDS = (gateway_sections.SECTION, peer_sections.SECTION, policies.KIND)
 # What was meant to be a kind and a name, but for the blank between them.
-_NAMED = re.compile(
-    rf"({gateway_sections.SECTION}|{policies.KIND})[-_.:/ ]+([0-9A-Za-z][0-9A-Za-z_.-]*)", re.IGNORECASE
-)
+_NAMED = re.compile(rf"({'|'.join(_KINDS)})s?[-_.:/ ]+([0-9A-Za-z][0-9A-Za-z_.:-]*)", re.IGNORECASE)
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
@@ -37,6 +46,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     overrides, environment_problems = environment.read(environ, _known())
     terms, policy_problems = policies.read(document)
     gateways, gateway_problems = gateway_sections.read(document)
+    peers, peer_problems = peer_sections.read(document)
     chosen = _choose(document.entries, overrides)
     settling = Settling(document, chosen)
     settled = {section: settling.section(section, section_type) for section, section_type in sections()}
@@ -47,10 +57,11 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
         *doubled_secrets(document.entries, options()),
         *doubled_secrets(overrides, options()),
         # The other half could stand in a file that cannot be read.
-        *(() if document.unread else checks.problems(settled, chosen, gateways)),
+        *(() if document.unread else checks.problems(settled, chosen, gateways, peers)),
         *settling.problems,
         *policy_problems,
         *gateway_problems,
+        *peer_problems,
     ]
     if document.unread:
         # What else there is to say of the file would not be true.
@@ -59,6 +70,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
         raise ConfigError(problems)
     made: dict[str, Any] = {section: section_type(**settled[section]) for section, section_type in sections()}
     made["sms_gateways"] = gateway_sections.used(gateways, made["sms"].gateways)
+    made["peers"] = peer_sections.known(peers)
     config = Config(**made, policies=terms, warnings=(), places=places(document, chosen))
     return replace(config, warnings=suspicions.warnings(config, chosen, gateways, document.source))
 
@@ -119,18 +131,21 @@ def _unknown(document: Document) -> Iterator[Problem]:
 
 
 def _meant(section: str, known: Collection[str]) -> str:
+    if section in _KINDS:
+        return f"; did you mean [{section} NAME]?"
     of_a_kind = _NAMED.fullmatch(section)
     if of_a_kind is not None:
         return f"; did you mean [{of_a_kind[1].lower()} {of_a_kind[2]}]?"
-    return nearest(section.split(maxsplit=1)[0], [*known, policies.KIND])
+    return nearest(section.split(maxsplit=1)[0], [*known, *_KINDS])
 
 
 def _is_of_a_kind(section: str) -> bool:
-    return policies.is_policy(section) or gateway_sections.is_gateway(section)
+    return policies.is_policy(section) or any(
+        named.is_of(kind, section) for kind in (gateway_sections.SECTION, peer_sections.SECTION)
+    )
 
 
 def _elsewhere(key: str, here: list[str], known: Mapping[str, list[str]]) -> str:
     homes = [f"[{section}]" for section, keys in known.items() if key in keys]
-    if key in gateway_sections.KEYS:
-        homes.append(f"[{gateway_sections.SECTION} NAME]")
+    homes += [f"[{kind.SECTION} NAME]" for kind in (gateway_sections, peer_sections) if key in kind.KEYS]
     return f"; it belongs into {' or '.join(homes)}" if homes else nearest(key, here)

@@ -19,21 +19,24 @@ from sydentish.config.sections import (
     Log,
     Lookup,
     Onbind,
+    Replication,
     Sms,
     Validation,
 )
+from sydentish.domain.peers import Peer
 from sydentish.domain.terms import Terms
 
-_NO_SECTIONS = ("policies", "sms_gateways", "warnings", "places")
+_NO_SECTIONS = ("policies", "sms_gateways", "peers", "warnings", "places")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The whole configuration; every attribute but the last four is the section of that name.
+    """The whole configuration; every attribute but the last five is the section of that name.
 
     Attributes:
         policies: from the `[policy ID]` sections, in the order of the file.
         sms_gateways: the `[sms NAME]` sections that `[sms] gateways` names, in its order.
+        peers: from the `[peer NAME]` sections, in the order of the file.
         warnings: what is allowed but suspicious, in the order of the file.
         places: where all of that stands.
     """
@@ -48,10 +51,12 @@ class Config:
     invites: Invites
     homeservers: Homeservers
     onbind: Onbind
+    replication: Replication
     budgets: Budgets
     log: Log
     policies: Terms
     sms_gateways: tuple[GatewaySection, ...]
+    peers: tuple[Peer, ...]
     warnings: tuple[Problem, ...]
     places: Places = field(repr=False, compare=False)
 

@@ -60,6 +60,11 @@ def host(value: str) -> str:
     return value.lower()
 
 
+def certificate_name(value: str) -> str:
+    """A DNS name or an IP address as certificates have it: in lower case, without the dot of the DNS root."""
+    return host(value).removesuffix(".")
+
+
 def bare_url(example: str) -> Callable[[str], str]:
     """An absolute http or https URL, perhaps with a path, to which something can be added.
 
@@ -115,7 +120,22 @@ def origin(value: str) -> str:
     """
     if value == "*":
         return value
-    problem = "must be an origin such as https://app.example.org, or *"
+    return _origin(value, "must be an origin such as https://app.example.org, or *")
+
+
+def peer_url(value: str) -> str:
+    """The URL of a peer's replication listener: https, host and port, in the form of `origin`."""
+    problem = (
+        "must be an https URL such as https://id.example.net:4434, without user, path, query and fragment: "
+        "whoever uses it adds the path"
+    )
+    url = _origin(value, problem)
+    if not url.startswith("https:"):
+        raise ValueError(problem)
+    return url
+
+
+def _origin(value: str, problem: str) -> str:
     parts = _web_url(value, problem)
     if parts.path not in ("", "/") or "?" in value or "#" in value:
         raise ValueError(problem)

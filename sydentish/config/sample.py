@@ -4,6 +4,7 @@ To write it anew: `python -c 'from sydentish.config import sample; print(sample(
 """
 
 import textwrap
+from collections.abc import Iterator
 from dataclasses import replace
 from string import Template
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from sydentish.config.declare import Declaration, keys
 from sydentish.config.gateways import KINDS
 from sydentish.config.model import options, sections
+from sydentish.config.replication import PeerSection
 
 _WIDTH = 100
 _EXAMPLE = {"data_dir": "/var/lib/sydentish", "host": "example.org"}
@@ -27,7 +29,7 @@ _HEAD = """\
 # 5m, 24h or 14d, sizes 65536, 64K or 4M, rates 30/1h. A relative path counts from the working directory.
 #
 # An environment variable SYDENTISH_<SECTION>__<KEY>, such as SYDENTISH_EMAIL__SMTP_HOST, replaces the
-# option in the file; policies and SMS gateways stand in the file only.
+# option in the file; policies, SMS gateways and peers stand in the file only.
 """
 
 _GATEWAYS = """\
@@ -35,6 +37,16 @@ _GATEWAYS = """\
 
 # The gateways that [sms] gateways names: a section for each, with a NAME of your own. Its kind is
 # openmarket, twilio, http for any other gateway with an HTTP interface, or log.
+"""
+
+_PEERS = """\
+
+
+# The peers, identity servers that associations are exchanged with: a section for each, whose NAME is its
+# server name. [replication] must have a certificate and authorities then. Further peers can be added by
+# command while the server runs.
+
+#[peer id.example.net]
 """
 
 _POLICY = """\
@@ -52,7 +64,7 @@ _POLICY = """\
 
 
 def sample() -> str:
-    """The whole text: a head, every section with every option, each kind of gateway, and a policy as an example."""
+    """The whole text: a head, every section with every option, each kind of gateway, a peer and a policy as examples."""
     parts = [_HEAD]
     for section, section_type in sections():
         parts.append(f"\n\n[{section}]\n{_about(section_type)}")
@@ -60,11 +72,15 @@ def sample() -> str:
     parts.append(_GATEWAYS)
     for kind, gateway_type in KINDS.items():
         parts.append(f"\n#[sms {kind}]\n{_about(gateway_type)}#kind = {kind}\n")
-        # The section is commented out, and so is what it must have.
-        parts.extend(
-            _option(key, replace(declaration, mandatory=False)) for key, declaration in keys(gateway_type)
-        )
+        parts.extend(_example(gateway_type))
+    parts.extend([_PEERS, *_example(PeerSection)])
     return "".join([*parts, "\n", _POLICY])
+
+
+def _example(section_type: type[Any]) -> Iterator[str]:
+    """The options of a section that is commented out, and so is what it must have."""
+    for key, declaration in keys(section_type):
+        yield _option(key, replace(declaration, mandatory=False))
 
 
 def _about(section_type: type[Any]) -> str:

@@ -14,6 +14,7 @@ from sydentish.config.budgets import Budgets
 from sydentish.config.declare import mandatory, option
 from sydentish.config.homeservers import Homeservers, Onbind
 from sydentish.config.people import Email, Invites, Sms, Validation
+from sydentish.config.replication import Replication
 from sydentish.config.serving import Http
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Log",
     "Lookup",
     "Onbind",
+    "Replication",
     "Sms",
     "Validation",
 ]

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from sydentish.config import endpoints, files
 from sydentish.config.declare import keys
-from sydentish.config.gateway_sections import Defined
+from sydentish.config.gateway_sections import Gateway
 from sydentish.config.gateways import HttpSection, LogSection
 from sydentish.config.ini import Entry
 from sydentish.config.model import Config, options
 from sydentish.config.network import Source
 from sydentish.config.problems import Problem, in_order
+from sydentish.config.replication import names_of
 from sydentish.config.settle import Chosen
 from sydentish.domain.ids import parse_server_name
 
@@ -31,13 +32,15 @@ _INTERNAL = (
     "every program on this machine may bind and unbind any address there: set internal_token_file, or use a unix "
     "socket that only some may connect to"
 )
+_NOTHING_RECEIVED = "is not set, so that nothing can be received from the peers that are described here: they are only pushed to"
+_UNKNOWN_TO_PEERS = "peers know this server by that name, unless they were told the names of its certificate"
 _UNKNOWN_PROXY = (
     "a reverse proxy on this machine that is not named here, and sends no X-Forwarded-For, makes everybody look like "
     "this machine, which v1_trusted_networks lets have SMS sent without a token: name it, and have it send that header"
 )
 
 
-def warnings(config: Config, chosen: Chosen, gateways: Sequence[Defined], source: str) -> tuple[Problem, ...]:
+def warnings(config: Config, chosen: Chosen, gateways: Sequence[Gateway], source: str) -> tuple[Problem, ...]:
     """What is suspicious about a configuration that can be used.
 
     Args:
@@ -47,7 +50,13 @@ def warnings(config: Config, chosen: Chosen, gateways: Sequence[Defined], source
         source: what to call the file where an option stands at its default.
     """
     found = []
-    for told in (_names(config), _protection(config), _reach(config), _open_files(config, chosen)):
+    for told in (
+        _names(config),
+        _protection(config),
+        _reach(config),
+        _replication(config),
+        _open_files(config, chosen),
+    ):
         for section, key, message in told:
             entry = chosen.get((section, key))
             found.append(
@@ -116,6 +125,17 @@ def _reach(config: Config) -> Told:
         yield "http", "trusted_proxies", _UNKNOWN_PROXY
 
 
+def _replication(config: Config) -> Told:
+    replication = config.replication
+    if config.peers and not replication.listeners:
+        yield "replication", "listeners", _NOTHING_RECEIVED
+    if replication.certificate_file is not None:
+        server_name = config.general.server_name
+        (host,) = names_of(server_name, ())
+        if {server_name, host}.isdisjoint(files.names_in_certificate(replication.certificate_file)):
+            yield "replication", "certificate_file", f"is not made out to {host}: {_UNKNOWN_TO_PEERS}"
+
+
 def _is_behind_unknown_proxy(config: Config) -> bool:
     http = config.http
     return (
@@ -141,9 +161,16 @@ def _open_files(config: Config, chosen: Chosen) -> Told:
     for section, key, ca_file in (
         ("email", "smtp_ca_file", config.email.smtp_ca_file),
         ("homeservers", "ca_file", config.homeservers.ca_file),
+        ("replication", "ca_file", config.replication.ca_file),
     ):
         if ca_file is not None and files.others_may(ca_file, stat.S_IWOTH):
             yield section, key, _CHANGEABLE_FILE
+    replication = config.replication
+    key, private_key = "key_file", replication.key_file
+    if private_key is None:
+        key, private_key = "certificate_file", replication.certificate_file
+    if private_key is not None and files.others_may(private_key, stat.S_IROTH):
+        yield "replication", key, _READABLE_FILE
 
 
 def _readable(section: str, key: str, inline: Entry | None, by_file: Entry | None) -> Told:
@@ -157,7 +184,7 @@ def _may(file: str, permission: int) -> bool:
     return files.others_may(Path(file), permission)
 
 
-def _gateway(defined: Defined, used: Sequence[str]) -> Iterator[Problem]:
+def _gateway(defined: Gateway, used: Sequence[str]) -> Iterator[Problem]:
     if defined.name in used:
         yield from _gateway_in_use(defined)
     elif not used:
@@ -170,16 +197,16 @@ def _gateway(defined: Defined, used: Sequence[str]) -> Iterator[Problem]:
     yield from _open_files_of_gateway(defined)
 
 
-def _gateway_in_use(defined: Defined) -> Iterator[Problem]:
-    if isinstance(defined.gateway, LogSection):
+def _gateway_in_use(defined: Gateway) -> Iterator[Problem]:
+    if isinstance(defined.meaning, LogSection):
         yield defined.problem("kind", "codes are written to the log and sent to nobody; for development only")
     for key in ("url", "base_url"):
         if key in defined.entries and defined.entries[key].value.lower().startswith("http:"):
             yield defined.problem(key, _PLAIN_HTTP)
 
 
-def _open_files_of_gateway(defined: Defined) -> Iterator[Problem]:
-    gateway, entries = defined.gateway, defined.entries
+def _open_files_of_gateway(defined: Gateway) -> Iterator[Problem]:
+    gateway, entries = defined.meaning, defined.entries
     if gateway is None or isinstance(gateway, LogSection):
         return
     secrets = [key for key, declaration in keys(type(gateway)) if declaration.secret]

@@ -90,7 +90,7 @@ def test_no_listeners(text, message):
     | st.from_regex(r"tcp6?:(port=)?[0-9]{1,5}:(interface=)?[\\:0-9.]{0,12}(:backlog=9)?", fullmatch=True)
 )
 def test_any_text_is_parsed_or_refused(text):
-    for parser in (endpoints.listener, endpoints.internal_listener):
+    for parser in (endpoints.listener, endpoints.internal_listener, endpoints.plain_listener):
         try:
             parser(text)
         except ValueError as error:
@@ -158,6 +158,21 @@ def test_what_others_could_reach_is_no_internal_listener(text):
 
 def test_what_is_no_listener_is_no_internal_one():
     assert refused(endpoints.internal_listener, "tcp").startswith("must have arguments out of ")
+
+
+@pytest.mark.parametrize("text", ["tcp:4434", "tcp6:4434", "unix:/run/replication.sock:mode=600"])
+def test_a_plain_listener_is_as_any_other(text):
+    assert endpoints.plain_listener(text) == text
+    assert refused(endpoints.plain_listener, text.split(":")[0]) == refused(
+        endpoints.listener, text.split(":")[0]
+    )
+
+
+@pytest.mark.parametrize("text", ["ssl:4434", "ssl:4434:privateKey=/a.pem", "ssl"])
+def test_a_plain_listener_has_no_tls_of_its_own(text):
+    assert refused(endpoints.plain_listener, text) == (
+        "must begin with one of tcp, tcp6, unix and a colon: TLS is always added, with certificate_file"
+    )
 
 
 @pytest.mark.parametrize(

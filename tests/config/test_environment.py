@@ -85,6 +85,12 @@ def test_policies_are_out_of_reach(tmp_path):
     assert problem.startswith("environment: SYDENTISH_POLICY A__VERSION: is no option")
 
 
+def test_peers_are_out_of_reach(tmp_path):
+    for name in ("SYDENTISH_PEER ID.EXAMPLE.NET__URL", "SYDENTISH_PEER_ID_EXAMPLE_NET__URL"):
+        (problem,) = problems(MANDATORY | {name: "https://id.example.net"})
+        assert problem.startswith(f"environment: {name}: is no option")
+
+
 def test_other_names_are_left_alone():
     load(
         None, MANDATORY | {"SYDENTISH_HOME": "x", "SYDENTISH": "x", "OTHER__X": "x", "sydentish_http__x": "x"}

@@ -5,6 +5,12 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from sydentish.config import files
 
@@ -27,7 +33,14 @@ def test_paths_need_not_exist(tmp_path):
     assert files.data_file(str(missing)) == missing
     assert files.folder(str(missing)) == missing
     assert files.path("relative/one") == Path("relative/one")
-    for parser in (files.path, files.data_file, files.folder, files.readable_folder, files.ca_file):
+    for parser in (
+        files.path,
+        files.data_file,
+        files.folder,
+        files.readable_folder,
+        files.ca_file,
+        files.private_key_file,
+    ):
         refused(parser, "")
         refused(parser, "a\x00b")
 
@@ -76,9 +89,57 @@ def test_a_private_key_is_no_certificate(tmp_path):
     refused(files.ca_file, file)
 
 
+def issued(tmp_path, name, ca=None):
+    """Files with a private key, and with its certificate and chain."""
+    certificate = (ca or trustme.CA()).issue_cert(name, "127.0.0.1", common_name="Id.Example.org")
+    key, chain = tmp_path / f"{name}.key", tmp_path / f"{name}.pem"
+    certificate.private_key_pem.write_to_path(key)
+    chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    return key, chain
+
+
+def test_a_private_key(tmp_path):
+    key, chain = issued(tmp_path, "a.example")
+    assert files.private_key_file(str(key)) == key
+    pair = tmp_path / "pair.pem"
+    for content in (key.read_bytes() + chain.read_bytes(), chain.read_bytes() + key.read_bytes()):
+        pair.write_bytes(content)
+        assert files.private_key_file(str(pair)) == pair
+        assert files.ca_file(str(pair)) == pair
+        assert files.is_key_of(pair, pair)
+
+
+def test_no_private_key(tmp_path):
+    key, chain = issued(tmp_path, "a.example")
+    locked = load_pem_private_key(key.read_bytes(), None).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password")
+    )
+    for content in (b"", b"\xff", chain.read_bytes(), locked):
+        key.write_bytes(content)
+        assert refused(files.private_key_file, key) == (
+            "must be a file with a private key in PEM form, without a password"
+        )
+
+
+def test_whose_key_it_is(tmp_path):
+    (key, chain), (other, _) = issued(tmp_path, "a.example"), issued(tmp_path, "b.example")
+    assert files.is_key_of(key, chain)
+    assert not files.is_key_of(other, chain)
+    assert not files.is_key_of(tmp_path / "missing", chain)
+    assert not files.is_key_of(key, key)
+
+
+def test_the_names_in_a_certificate_are_those_of_the_first(tmp_path):
+    ca = trustme.CA()
+    (_, one), (_, other) = issued(tmp_path, "A.example", ca), issued(tmp_path, "b.example", ca)
+    one.write_bytes(one.read_bytes() + other.read_bytes())
+    assert files.names_in_certificate(one) == {"id.example.org", "a.example", "127.0.0.1"}
+    assert files.names_in_certificate(tmp_path / "missing") == frozenset()
+
+
 def test_files_that_cannot_be_read(tmp_path):
     for bad in (tmp_path, tmp_path / "missing", loop(tmp_path), Path("/dev/zero"), tmp_path / ("x" * 300)):
-        for parser in (files.ca_file, files.read_secret):
+        for parser in (files.ca_file, files.private_key_file, files.read_secret):
             assert refused(parser, bad).startswith("must be a readable file: ")
 
 

@@ -337,9 +337,9 @@ def test_a_provider_twice(problems):
 @pytest.mark.parametrize(
     ("option", "home"),
     [
-        ("url = https://a/", "[sms NAME]"),
+        ("url = https://a/", "[sms NAME] or [peer NAME]"),
         ("kind = http", "[sms NAME]"),
-        ("ca_file = /a.pem", "[homeservers] or [sms NAME]"),
+        ("ca_file = /a.pem", "[homeservers] or [replication] or [sms NAME]"),
     ],
 )
 def test_options_of_gateways_elsewhere_are_sent_home(problems, option, home):

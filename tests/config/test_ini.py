@@ -106,6 +106,16 @@ def test_a_broken_header_still_begins_its_section():
     assert entries("[a]\nx=1\n[b\nx=2\n") == {("a", "x"): "1", ("b", "x"): "2"}
 
 
+def test_a_section_may_have_brackets_in_its_name_in_pairs():
+    document = parse("f", "[peer [::1]:8448]\nx=1\n[ peer  [2001:db8::1] ]\n[[a]]\n")
+    assert list(document.sections) == ["peer [::1]:8448", "peer [2001:db8::1]", "[a]"]
+    assert document.problems == ()
+    assert problems("[a [b]\n[a] b]\n[a [[b]]]\n") == [
+        f"f:{line}: [{name}]: must be [section] and nothing else on its line"
+        for line, name in ((1, "a [b]"), (2, "a"), (3, "a"))
+    ]
+
+
 def test_values_are_not_in_the_repr():
     assert "hunter2" not in repr(parse("f", "[email]\nsmtp_password = hunter2\n"))
 

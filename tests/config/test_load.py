@@ -203,7 +203,17 @@ def test_the_file_is_never_written(conf, loaded):
     | st.lists(
         st.sampled_from(
             [f"[{section}]" for section, _, _ in options()]
-            + ["[policy x]", "[policy", "[peer a]", "[sms a]", "[sms a b]", "[sms"]
+            + [
+                "[policy x]",
+                "[policy",
+                "[sms a]",
+                "[sms a b]",
+                "[sms",
+                "[peer a]",
+                "[peer [::1]:1]",
+                "[peer",
+                "[peer]",
+            ]
         )
         | st.builds(
             "{}{}={}".format,
@@ -212,6 +222,7 @@ def test_the_file_is_never_written(conf, loaded):
                 [key for _, key, _ in options()]
                 + ["en.name", "en.url", "version"]
                 + ["kind", "url", "headers", "success_pattern", "password", "auth_token", "password_file"]
+                + ["keys", "certificate_names"]
             ),
             st.text(max_size=8) | st.sampled_from(["off", "1", "https://a/", "/", "a@b", "*", "a", *KINDS]),
         )

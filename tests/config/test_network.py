@@ -125,6 +125,56 @@ def test_no_origins(text):
     refused(network.origin, text)
 
 
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("https://ID.example.net:4434/", "https://id.example.net:4434"),
+        ("HTTPS://id.example.net", "https://id.example.net"),
+        ("https://id.example.net:443", "https://id.example.net"),
+        ("https://[0:0::1]:4434", "https://[::1]:4434"),
+        ("https://192.0.2.1:4434", "https://192.0.2.1:4434"),
+    ],
+)
+def test_urls_of_peers(text, canonical):
+    assert network.peer_url(text) == canonical
+    assert network.peer_url(canonical) == canonical
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "http://id.example.net:4434",
+            "id.example.net:4434",
+            "https://",
+            "https://id.example.net:0",
+            "*",
+            "",
+        ),
+        *("https://id.example.net/_matrix", "https://id.example.net//", "https://a@id.example.net"),
+        *("https://id.example.net?", "https://id.example.net/#", "https://id.example.net /"),
+    ],
+)
+def test_no_urls_of_peers(text):
+    assert refused(network.peer_url, text) == (
+        "must be an https URL such as https://id.example.net:4434, without user, path, query and fragment: "
+        "whoever uses it adds the path"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [("ID.Example.net.", "id.example.net"), ("2001:DB8:0::1", "2001:db8::1"), ("192.0.2.1", "192.0.2.1")],
+)
+def test_names_in_certificates(text, canonical):
+    assert network.certificate_name(text) == canonical
+
+
+@pytest.mark.parametrize("text", ["", "*.example.net", "[::1]", "example.net:1", "."])
+def test_no_names_in_certificates(text):
+    assert refused(network.certificate_name, text) == "must be a host name or an IP address"
+
+
 def test_networks():
     assert network.network("10.0.0.0/8") == ipaddress.ip_network("10.0.0.0/8")
     assert network.network("fd00::1") == ipaddress.ip_network("fd00::1/128")
@@ -263,6 +313,8 @@ def test_any_text_is_parsed_or_refused(text):
         network.base_url,
         network.page_url,
         network.origin,
+        network.peer_url,
+        network.certificate_name,
         network.network,
         network.dns_server,
         network.source,
