@@ -10,8 +10,6 @@ from twisted.application.service import MultiService, Service
 from twisted.internet.defer import gatherResults
 
 from sydentish.actions.accounts import Gate
-from sydentish.actions.keys import PublicKeys
-from sydentish.actions.terms import TermsOfService
 from sydentish.config import Config
 from sydentish.domain.keys import KeyRing
 from sydentish.federation.openid import OpenId
@@ -19,19 +17,12 @@ from sydentish.lifecycle import Listener, Ordered
 from sydentish.logs import LogFile
 from sydentish.metrics import Metrics
 from sydentish.parts.answering import Web, public_admission, request_recorder
-from sydentish.parts.deeds import (
-    Deeds,
-    make_accounts,
-    make_associations,
-    make_budgets,
-    make_invites,
-    make_lookup,
-    make_validation,
-)
+from sydentish.parts.deeds import DeedMaker, Deeds, make_budgets, make_statements
 from sydentish.parts.gateways import sms_sender
 from sydentish.parts.homeservers import make_homeservers, make_proofs
 from sydentish.parts.outboxes import invite_outbox, onbind_outbox
 from sydentish.parts.people import checked_templates, email_sender
+from sydentish.parts.replication import make_replication
 from sydentish.parts.store import database, peppers
 from sydentish.parts.world import make_world
 
@@ -65,13 +56,17 @@ def build(config: Config, keys: KeyRing, reactor: Any, log: LogFile, connections
         connections: how many connections each listener holds; None for any number.
 
     Raises:
-        TemplateProblem, GatewayProblem, ListenerProblem: one of these cannot be used.
+        TemplateProblem, GatewayProblem, ListenerProblem, TlsProblem: one of these cannot be used.
     """
     world = make_world(reactor)
     metrics = Metrics()
     db = database(config, world)
     homeservers = make_homeservers(config, world)
     onbinds = onbind_outbox(config, world, db, homeservers, metrics)
+    statements = make_statements(config, world, keys)
+    replication = make_replication(
+        config, world, db=db, keys=keys, statements=statements, on_taken=onbinds.wake, metrics=metrics
+    )
     gate = Gate(db=db, terms=config.policies, now_ms=world.now_ms)
     budgets = make_budgets(config)
     templates = checked_templates(config)
@@ -79,22 +74,18 @@ def build(config: Config, keys: KeyRing, reactor: Any, log: LogFile, connections
     mails = invite_outbox(config, world, db, mailer, metrics)
     codes = sms_sender(config, world, templates, metrics)
     verifier, proofs = OpenId(homeservers), make_proofs(config, world, homeservers)
+    make = DeedMaker(config=config, world=world, db=db, gate=gate, budgets=budgets, keys=keys)
     deeds = Deeds(
-        accounts=make_accounts(
-            config, world, budgets=budgets, db=db, gate=gate, verifier=verifier, signs_of_life=onbinds
-        ),
-        associations=make_associations(config, world, db=db, gate=gate, keys=keys, onbinds=onbinds),
-        invites=make_invites(
-            config, world, budgets=budgets, gate=gate, keys=keys, mails=mails, metrics=metrics
-        ),
-        keys=PublicKeys(db=db, keys=keys, now_ms=world.now_ms),
-        lookup=make_lookup(config, world, gate=gate, keys=keys, signs_of_life=onbinds),
-        terms=TermsOfService(gate=gate, terms=config.policies, now_ms=world.now_ms),
-        validation=make_validation(
-            config, world, budgets=budgets, db=db, gate=gate, mails=mailer, codes=codes
-        ),
+        accounts=make.accounts(verifier, onbinds),
+        associations=make.associations(statements, onbinds.wake, replication.wake),
+        invites=make.invites(mails, metrics),
+        keys=make.public_keys(),
+        lookup=make.lookup(onbinds),
+        terms=make.terms(),
+        validation=make.validation(mailer, codes),
     )
     admission = public_admission(config, world, budgets=budgets, db=db, gate=gate, proofs=proofs)
     web = Web(config, world, request_recorder(config, log, metrics), connections)
-    listeners = [*web.public(deeds, admission, templates), *web.internal(deeds), *web.metrics(db, metrics)]
-    return App([db, peppers(config, world, db), onbinds, mails], listeners)
+    listeners = [*web.public(deeds, admission, templates), *web.internal(deeds)]
+    listeners += [*web.metrics(db, metrics), *replication.listeners(web)]
+    return App([db, peppers(config, world, db), onbinds, mails, *replication.services], listeners)

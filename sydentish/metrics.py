@@ -59,8 +59,43 @@ class Metrics:
             "kind",
             "state",
         )
+        self._declare_replication()
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
+
+    def _declare_replication(self) -> None:
+        self.replication_pushes = self._counter(
+            "sydentish_replication_pushes", "Pushes to peers by how they ended.", "peer", "outcome"
+        )
+        self.replication_push_seconds = Histogram(
+            "sydentish_replication_push_duration_seconds",
+            "How long a push to a peer took.",
+            ["peer"],
+            buckets=_LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self.replication_received = self._counter(
+            "sydentish_replication_received",
+            "Statements that peers have pushed here: new, known (or outdated), or unusable.",
+            "peer",
+            "outcome",
+        )
+        self._lag = (
+            self._gauge(
+                "sydentish_replication_lag_entries", "Statements that a peer has not acknowledged.", "peer"
+            ),
+            self._gauge(
+                "sydentish_replication_lag_seconds", "How long the oldest of them has waited.", "peer"
+            ),
+            self._gauge(
+                "sydentish_replication_parked_entries", "Statements that a peer has refused by name.", "peer"
+            ),
+            self._gauge(
+                "sydentish_replication_last_success_timestamp_seconds",
+                "When a peer has last acknowledged a push; 0 if it never has.",
+                "peer",
+            ),
+        )
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(name, about, labels, registry=self.registry)
@@ -84,6 +119,19 @@ class Metrics:
                 number, oldest_ts = found.get((kind, state), (0, now_ms))
                 self.outbox_rows.labels(kind, state).set(number)
                 self.outbox_oldest_seconds.labels(kind, state).set(max(0, now_ms - oldest_ts) / 1000)
+
+    def set_replication(self, figures: Iterable[tuple[str, int, float, int, float]]) -> None:
+        """Brings the figures of replication up to date.
+
+        Args:
+            figures: of each peer: its name, how many statements it has not acknowledged, how long the oldest of them
+                has waited in s, how many are parked, and when it last acknowledged anything in s since 1970.
+        """
+        for gauge in self._lag:
+            gauge.clear()
+        for peer, *values in figures:
+            for gauge, value in zip(self._lag, values, strict=True):
+                gauge.labels(peer).set(value)
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -3,6 +3,7 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from sydentish.domain.peers import FAILURE_KINDS
 from sydentish.metrics import CONTENT_TYPE, Metrics
 
 
@@ -119,6 +120,84 @@ def test_a_clock_that_went_back_makes_no_negative_age(metrics):
     metrics.set_outbox(["onbind"], [("onbind", "pending", 1, 2_000_000)], 1_000_000)
 
     assert outbox(metrics, "oldest_seconds", "onbind", "pending") == 0
+
+
+# --- replication ---------------------------------------------------------------------------------------
+
+GAUGES = ("lag_entries", "lag_seconds", "parked_entries", "last_success_timestamp_seconds")
+
+
+def replication(metrics, peer):
+    """The figures of a peer, in the order of `GAUGES`; None where there are none."""
+    found = samples(metrics)
+    return [found.get((f"sydentish_replication_{gauge}", ("peer", peer))) for gauge in GAUGES]
+
+
+def test_each_peer_has_its_lag_and_its_last_success(metrics):
+    metrics.set_replication([("a.example.net", 12, 34.5, 2, 1_700_000_000.25), ("b.example.net", 0, 0, 0, 0)])
+
+    assert replication(metrics, "a.example.net") == [12, 34.5, 2, 1_700_000_000.25]
+    assert replication(metrics, "b.example.net") == [0, 0, 0, 0]
+
+
+def test_figures_of_replication_are_those_of_now(metrics):
+    metrics.set_replication([("a.example.net", 12, 34.5, 2, 1_700_000_000)])
+    metrics.set_replication([("a.example.net", 0, 0, 0, 1_700_000_060)])
+
+    assert replication(metrics, "a.example.net") == [0, 0, 0, 1_700_000_060]
+
+
+def test_a_peer_that_was_removed_has_no_figures_any_more(metrics):
+    metrics.set_replication([("a.example.net", 12, 34.5, 2, 1), ("b.example.net", 1, 1, 1, 1)])
+    metrics.set_replication([("b.example.net", 1, 1, 1, 1)])
+
+    assert replication(metrics, "a.example.net") == [None] * 4
+    assert replication(metrics, "b.example.net") == [1] * 4
+    assert b"a.example.net" not in metrics.render()
+
+
+def test_without_peers_there_are_no_figures_of_replication(metrics):
+    metrics.set_replication([])
+
+    assert not [name for name, *labels in samples(metrics) if dict(labels).get("peer")]
+
+
+def test_pushes_are_counted_by_peer_and_by_how_they_ended(metrics):
+    for outcome in ("accepted", "accepted", "parked", *FAILURE_KINDS):
+        metrics.replication_pushes.labels("a.example.net", outcome).inc()
+    metrics.replication_pushes.labels("b.example.net", "timeout").inc()
+    found = samples(metrics)
+    name = "sydentish_replication_pushes_total"
+
+    assert found[name, ("outcome", "accepted"), ("peer", "a.example.net")] == 2
+    for outcome in ("parked", *FAILURE_KINDS):
+        assert found[name, ("outcome", outcome), ("peer", "a.example.net")] == 1
+    assert found[name, ("outcome", "timeout"), ("peer", "b.example.net")] == 1
+
+
+def test_the_time_of_pushes_is_a_histogram_for_each_peer(metrics):
+    for seconds in (0.002, 0.2, 100):
+        metrics.replication_push_seconds.labels("a.example.net").observe(seconds)
+    found = samples(metrics)
+    name = "sydentish_replication_push_duration_seconds"
+
+    assert found[f"{name}_count", ("peer", "a.example.net")] == 3
+    assert found[f"{name}_sum", ("peer", "a.example.net")] == pytest.approx(100.202)
+    assert found[f"{name}_bucket", ("le", "0.25"), ("peer", "a.example.net")] == 2
+
+
+def test_what_peers_push_is_counted_by_what_it_was(metrics):
+    for outcome, number in (("new", 5), ("known", 3), ("unusable", 0)):
+        metrics.replication_received.labels("a.example.net", outcome).inc(number)
+    found = samples(metrics)
+    name = "sydentish_replication_received_total"
+
+    assert found[name, ("outcome", "new"), ("peer", "a.example.net")] == 5
+    assert found[name, ("outcome", "known"), ("peer", "a.example.net")] == 3
+    assert found[name, ("outcome", "unusable"), ("peer", "a.example.net")] == 0
+
+
+# --- the process ---------------------------------------------------------------------------------------
 
 
 def test_the_process_tells_of_itself(metrics):

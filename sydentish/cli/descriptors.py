@@ -4,7 +4,7 @@ import resource
 from contextlib import suppress
 
 from sydentish.config import Config
-from sydentish.parts.answering import OPERATORS_CONNECTIONS
+from sydentish.parts.answering import OPERATORS_CONNECTIONS, PEERS_CONNECTIONS
 
 # The database, the log, the listeners, name look-ups and what else comes and goes.
 _OURS = 64
@@ -55,5 +55,6 @@ def _reserved(config: Config) -> int:
     operators = OPERATORS_CONNECTIONS * (
         len(config.http.metrics_listeners) + len(config.http.internal_listeners)
     )
-    calls = operators + asked + config.onbind.max_in_flight + config.email.max_connections
+    peers = PEERS_CONNECTIONS * len(config.replication.listeners) + len(config.peers)
+    calls = operators + peers + asked + config.onbind.max_in_flight + config.email.max_connections
     return max(_LEAST_RESERVED, _OURS + calls)

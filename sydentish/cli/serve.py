@@ -22,6 +22,7 @@ from sydentish.keyfiles import KeyProblem, generate_key, key_files, key_warnings
 from sydentish.lifecycle import ListenerProblem, why_not_starting
 from sydentish.logs import LogFile, open_log, start_logging
 from sydentish.parts.gateways import GatewayProblem
+from sydentish.replication.credentials import TlsProblem
 from sydentish.senders.render import TemplateProblem
 from sydentish.store.migrate import SchemaError, migrate_sqlite, shipped_steps
 
@@ -112,7 +113,7 @@ def _run(config: Config, keys: KeyRing, log: LogFile, connections: int | None) -
         cannot_run(str(problem))
     except OSError as error:
         cannot_run(told(error))
-    except (TemplateProblem, GatewayProblem) as problem:
+    except (TemplateProblem, GatewayProblem, TlsProblem) as problem:
         refuse(str(problem))
     for step in applied:
         _log.info("the database was brought to schema {step}", step=step.name)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sydentish.cli.common import told
-from sydentish.config import Config, Http, endpoints
+from sydentish.config import Config, endpoints
 from sydentish.config.places import Places
 from sydentish.store.migrate import SchemaError, shipped_steps
 from sydentish.store.peek import check_sqlite_file
@@ -44,7 +44,7 @@ def look_around(config: Config) -> Surroundings:
     findings = [
         *_under("database", "path", _database(database)),
         *_under("log", "file", _log_file(config.log.file)),
-        *_sockets(config.http),
+        *_sockets(config),
     ]
     if data_dir.absolute() == database.parent.absolute():
         findings = [*_under("general", "data_dir", _folder(data_dir)), *findings]
@@ -81,14 +81,15 @@ def _under(section: str, key: str, findings: Iterator[_Finding]) -> Iterator[_Fi
         yield _Finding(told(error), section=section, key=key)
 
 
-def _sockets(http: Http) -> Iterator[_Finding]:
-    for key, listeners in (
-        ("listeners", http.listeners),
-        ("internal_listeners", http.internal_listeners),
-        ("metrics_listeners", http.metrics_listeners),
+def _sockets(config: Config) -> Iterator[_Finding]:
+    for section, key, listeners in (
+        ("http", "listeners", config.http.listeners),
+        ("http", "internal_listeners", config.http.internal_listeners),
+        ("http", "metrics_listeners", config.http.metrics_listeners),
+        ("replication", "listeners", config.replication.listeners),
     ):
         for listener in filter(endpoints.is_unix, listeners):
-            yield from _under("http", key, _socket(endpoints.socket_path(listener)))
+            yield from _under(section, key, _socket(endpoints.socket_path(listener)))
 
 
 def _socket(path: Path) -> Iterator[_Finding]:

@@ -1,25 +1,36 @@
 """What answers requests."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 
 from sydentish.actions.accounts import Gate
 from sydentish.actions.budgets import SourceBudget
-from sydentish.actions.ports import HomeserverProofs
+from sydentish.actions.ports import HomeserverProofs, PeerDirectory, PushReceiver
 from sydentish.config import Config
 from sydentish.domain.ratelimit import Budgets
 from sydentish.lifecycle import Listener, ListenerProblem
 from sydentish.logs import LogFile, RequestRecorder
 from sydentish.metrics import Metrics
 from sydentish.parts.deeds import Deeds
-from sydentish.parts.handlers import internal_handlers, metrics_handlers, public_handlers
+from sydentish.parts.handlers import (
+    internal_handlers,
+    metrics_handlers,
+    public_handlers,
+    replication_handlers,
+)
 from sydentish.parts.people import make_pages
 from sydentish.parts.world import World
 from sydentish.senders.render import Templates
 from sydentish.store.database import Database
-from sydentish.web.admission import Admission, InternalAdmission, OpenAdmission, PublicAdmission
+from sydentish.web.admission import (
+    Admission,
+    InternalAdmission,
+    OpenAdmission,
+    PeerAdmission,
+    PublicAdmission,
+)
 from sydentish.web.dispatch import Dispatcher, RequestLimits, RequestLog
 from sydentish.web.http import ConnectionLimits, HttpFactory
 from sydentish.web.pages import Pages
@@ -29,12 +40,16 @@ from sydentish.web.routes import (
     internal_routes,
     metrics_routes,
     public_routes,
+    replication_routes,
 )
 from sydentish.web.sources import Sources
 
 _DRAIN_SHARE = 0.75
 OPERATORS_CONNECTIONS = 50
-"""How many connections a listener holds that is for the operator's own programs."""
+"""How many connections a listener holds that is for the operator's own programs, or for peers."""
+
+PEERS_CONNECTIONS = 500
+"""How many a listener for peers holds: who has no certificate can hold one until it times out."""
 
 
 def request_recorder(config: Config, log: LogFile, metrics: Metrics) -> RequestRecorder:
@@ -102,11 +117,38 @@ class Web:
         )
         return self._listeners(self._options.internal_listeners, dispatcher, OPERATORS_CONNECTIONS)
 
+    def replication(
+        self,
+        receiver: PushReceiver,
+        peers: PeerDirectory,
+        secure: Callable[[IStreamServerEndpoint], IStreamServerEndpoint],
+    ) -> list[Listener]:
+        """The listeners for peers.
+
+        Args:
+            receiver: takes what they push.
+            peers: knows them by their certificates.
+            secure: puts TLS around an endpoint, which asks for such a certificate.
+        """
+        options = self._config.replication
+        limits = RequestLimits(
+            body=self._options.body_limit,
+            large_body=options.body_limit,
+            answer_seconds=_seconds(self._options.request_timeout),
+        )
+        dispatcher = self._dispatcher(
+            replication_routes(replication_handlers(receiver)), IDENTITY_PREFIX, PeerAdmission(peers), limits
+        )
+        return self._listeners(options.listeners, dispatcher, PEERS_CONNECTIONS, secure)
+
     def metrics(self, db: Database, metrics: Metrics) -> list[Listener]:
         """The listeners of the metrics."""
         limits = self._request_limits()
         dispatcher = self._dispatcher(
-            metrics_routes(metrics_handlers(self._world, db, metrics)), "/", OpenAdmission(), limits
+            metrics_routes(metrics_handlers(self._config, self._world, db, metrics)),
+            "/",
+            OpenAdmission(),
+            limits,
         )
         return self._listeners(self._options.metrics_listeners, dispatcher, OPERATORS_CONNECTIONS)
 
@@ -130,12 +172,16 @@ class Web:
         )
 
     def _listeners(
-        self, where: Sequence[str], dispatcher: Dispatcher, connections: int | None
+        self,
+        where: Sequence[str],
+        dispatcher: Dispatcher,
+        connections: int | None,
+        secure: Callable[[IStreamServerEndpoint], IStreamServerEndpoint] = lambda endpoint: endpoint,
     ) -> list[Listener]:
         return [
             Listener(
                 description,
-                self._endpoint(description),
+                secure(self._endpoint(description)),
                 HttpFactory(dispatcher, self._connection_limits(connections), self._world.reactor),
                 clock=self._world.reactor,
                 # The rest of the time is for the outbox and the queue of the database.

@@ -1,5 +1,6 @@
 """What callers can do."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from sydentish.actions.accounts import Accounts, Gate
@@ -39,137 +40,133 @@ class Deeds:
     validation: Validation
 
 
-def make_accounts(
-    config: Config,
-    world: World,
-    *,
-    budgets: Budgets,
-    db: Database,
-    gate: Gate,
-    verifier: OpenIdVerifier,
-    signs_of_life: SignsOfLife,
-) -> Accounts:
-    """Registering and logging out."""
-    options = config.homeservers
-    return Accounts(
-        db=db,
-        gate=gate,
-        verifier=verifier,
-        policy=HomeserverPolicy(
-            allow=frozenset(options.allow) if options.allow else None, deny=frozenset(options.deny)
-        ),
-        budgets=budgets,
-        signs_of_life=signs_of_life,
-        max_registering=options.max_registering,
-        now_ms=world.now_ms,
-        random_bytes=world.random_bytes,
-    )
-
-
 def make_budgets(config: Config) -> Budgets:
     """What may be asked for how often."""
     return Budgets(**{each.name: getattr(config.budgets, each.name) for each in fields(Budgets)})
 
 
-def make_associations(
-    config: Config, world: World, *, db: Database, gate: Gate, keys: KeyRing, onbinds: OutboxWorker
-) -> Associations:
-    """Binding and unbinding."""
-    return Associations(
-        db=db,
-        gate=gate,
-        statements=Statements(keys=keys, validity_ms=config.validation.association_lifetime),
-        keys=keys,
-        session_lifetime_ms=config.validation.session_lifetime,
-        wake_outbox=onbinds.wake,
-        now_ms=world.now_ms,
+def make_statements(config: Config, world: World, keys: KeyRing) -> Statements:
+    """What writes down who has which address."""
+    return Statements(
+        keys=keys, validity_ms=config.validation.association_lifetime, random_bytes=world.random_bytes
     )
 
 
-def make_invites(
-    config: Config,
-    world: World,
-    *,
-    budgets: Budgets,
-    gate: Gate,
-    keys: KeyRing,
-    mails: OutboxWorker,
-    metrics: Metrics,
-) -> Invites:
-    """Inviting addresses."""
-    options = config.invites
-    return Invites(
-        gate=gate,
-        keys=keys,
-        options=InviteOptions(
-            enabled=options.enabled,
-            lifetime_ms=options.lifetime,
-            public_base_url=config.general.public_base_url,
-            web_clients=WebClients(options.web_client, frozenset(options.web_clients_allowed)),
-            shown=options.shown_characters,
-            policy=InvitePolicy(
-                frozenset(options.blocked_rooms),
-                frozenset(options.blocked_homeservers),
-                options.blocked_words,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeedMaker:
+    """Makes what callers can do; what all of that shares is given once."""
+
+    config: Config
+    world: World
+    db: Database
+    gate: Gate
+    budgets: Budgets
+    keys: KeyRing
+
+    def accounts(self, verifier: OpenIdVerifier, signs_of_life: SignsOfLife) -> Accounts:
+        """Registering and logging out."""
+        options = self.config.homeservers
+        return Accounts(
+            db=self.db,
+            gate=self.gate,
+            verifier=verifier,
+            policy=HomeserverPolicy(
+                allow=frozenset(options.allow) if options.allow else None, deny=frozenset(options.deny)
             ),
-            dry_run=options.policy_dry_run,
-        ),
-        budgets=budgets,
-        wake_outbox=mails.wake,
-        on_policy=lambda reason, outcome: metrics.invite_policy.labels(reason, outcome).inc(),
-        now_ms=world.now_ms,
-        random_bytes=world.random_bytes,
-    )
+            budgets=self.budgets,
+            signs_of_life=signs_of_life,
+            max_registering=options.max_registering,
+            now_ms=self.world.now_ms,
+            random_bytes=self.world.random_bytes,
+        )
 
+    def associations(self, statements: Statements, *on_stated: Callable[[], None]) -> Associations:
+        """Binding and unbinding."""
 
-def make_lookup(
-    config: Config, world: World, *, gate: Gate, keys: KeyRing, signs_of_life: SignsOfLife
-) -> Lookup:
-    """Looking addresses up."""
-    return Lookup(
-        gate=gate,
-        keys=keys,
-        allow_none=config.lookup.allow_none,
-        max_addresses=config.lookup.max_addresses,
-        pepper_grace_ms=config.lookup.pepper_grace,
-        signs_of_life=signs_of_life,
-        now_ms=world.now_ms,
-    )
+        def stated() -> None:
+            for tell in on_stated:
+                tell()
 
+        return Associations(
+            db=self.db,
+            gate=self.gate,
+            statements=statements,
+            keys=self.keys,
+            session_lifetime_ms=self.config.validation.session_lifetime,
+            on_stated=stated,
+            now_ms=self.world.now_ms,
+        )
 
-def make_validation(
-    config: Config,
-    world: World,
-    *,
-    budgets: Budgets,
-    db: Database,
-    gate: Gate,
-    mails: VerificationSender,
-    codes: CodeSender,
-) -> Validation:
-    """Proving addresses."""
-    allowed = config.validation.next_link_allowed
-    messages: dict[str, Messages] = {
-        EMAIL: Mails(
-            sender=mails,
-            public_base_url=config.general.public_base_url,
-            budgets=budgets,
-            random_bytes=world.random_bytes,
-        ),
-        MSISDN: Codes(
-            sender=codes,
-            strict=config.sms.strict_numbers,
-            budgets=budgets,
-            random_bytes=world.random_bytes,
-        ),
-    }
-    return Validation(
-        db=db,
-        gate=gate,
-        messages=messages,
-        budgets=budgets,
-        next_links=NextLinkPolicy(None if "*" in allowed else frozenset(allowed)),
-        lifetime_ms=config.validation.session_lifetime,
-        now_ms=world.now_ms,
-        random_bytes=world.random_bytes,
-    )
+    def invites(self, mails: OutboxWorker, metrics: Metrics) -> Invites:
+        """Inviting addresses."""
+        options = self.config.invites
+        return Invites(
+            gate=self.gate,
+            keys=self.keys,
+            options=InviteOptions(
+                enabled=options.enabled,
+                lifetime_ms=options.lifetime,
+                public_base_url=self.config.general.public_base_url,
+                web_clients=WebClients(options.web_client, frozenset(options.web_clients_allowed)),
+                shown=options.shown_characters,
+                policy=InvitePolicy(
+                    frozenset(options.blocked_rooms),
+                    frozenset(options.blocked_homeservers),
+                    options.blocked_words,
+                ),
+                dry_run=options.policy_dry_run,
+            ),
+            budgets=self.budgets,
+            wake_outbox=mails.wake,
+            on_policy=lambda reason, outcome: metrics.invite_policy.labels(reason, outcome).inc(),
+            now_ms=self.world.now_ms,
+            random_bytes=self.world.random_bytes,
+        )
+
+    def public_keys(self) -> PublicKeys:
+        """Asking for our keys."""
+        return PublicKeys(db=self.db, keys=self.keys, now_ms=self.world.now_ms)
+
+    def lookup(self, signs_of_life: SignsOfLife) -> Lookup:
+        """Looking addresses up."""
+        return Lookup(
+            gate=self.gate,
+            keys=self.keys,
+            allow_none=self.config.lookup.allow_none,
+            max_addresses=self.config.lookup.max_addresses,
+            pepper_grace_ms=self.config.lookup.pepper_grace,
+            signs_of_life=signs_of_life,
+            now_ms=self.world.now_ms,
+        )
+
+    def terms(self) -> TermsOfService:
+        """Reading and accepting the terms."""
+        return TermsOfService(gate=self.gate, terms=self.config.policies, now_ms=self.world.now_ms)
+
+    def validation(self, mails: VerificationSender, codes: CodeSender) -> Validation:
+        """Proving addresses."""
+        allowed = self.config.validation.next_link_allowed
+        messages: dict[str, Messages] = {
+            EMAIL: Mails(
+                sender=mails,
+                public_base_url=self.config.general.public_base_url,
+                budgets=self.budgets,
+                random_bytes=self.world.random_bytes,
+            ),
+            MSISDN: Codes(
+                sender=codes,
+                strict=self.config.sms.strict_numbers,
+                budgets=self.budgets,
+                random_bytes=self.world.random_bytes,
+            ),
+        }
+        return Validation(
+            db=self.db,
+            gate=self.gate,
+            messages=messages,
+            budgets=self.budgets,
+            next_links=NextLinkPolicy(None if "*" in allowed else frozenset(allowed)),
+            lifetime_ms=self.config.validation.session_lifetime,
+            now_ms=self.world.now_ms,
+            random_bytes=self.world.random_bytes,
+        )

@@ -7,6 +7,7 @@ import tempfile
 from contextlib import closing
 
 import pytest
+from standins.certificates import Authority
 from unprivileged import unprivileged_folder
 
 from sydentish.cli.surroundings import look_around
@@ -285,6 +286,23 @@ def test_a_socket_from_before_is_no_hindrance(tmp_path):
     with closing(socket.socket(socket.AF_UNIX)) as left:
         left.bind(str(tmp_path / "x.sock"))
         assert problems(tmp_path, listeners=f"unix:{tmp_path}/x.sock") == ()
+
+
+def test_the_socket_that_peers_push_to_is_looked_at_too(tmp_path):
+    pair = tmp_path / "pair.pem"
+    pair.touch(mode=0o600)
+    Authority().issue("example.org").write(pair)
+    environ = MANDATORY | {
+        "SYDENTISH_GENERAL__DATA_DIR": str(tmp_path),
+        "SYDENTISH_REPLICATION__LISTENERS": f"tcp:0\nunix:{tmp_path}/no/x.sock",
+        "SYDENTISH_REPLICATION__CERTIFICATE_FILE": str(pair),
+        "SYDENTISH_REPLICATION__CA_FILE": str(pair),
+    }
+    found = look_around(load(None, environ))
+    assert found.warnings == ()
+    assert bare(found.problems) == (
+        f"[replication] listeners: {tmp_path}/no: there is no such directory: make it",
+    )
 
 
 def test_the_directory_of_a_socket_must_let_the_user_write():
