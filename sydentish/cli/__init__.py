@@ -4,6 +4,7 @@ import click
 
 from sydentish.cli.check_config import check_config
 from sydentish.cli.keys import keys
+from sydentish.cli.peers import peers
 from sydentish.cli.serve import serve
 
 
@@ -16,3 +17,4 @@ def main() -> None:
 main.add_command(serve)
 main.add_command(check_config)
 main.add_command(keys)
+main.add_command(peers)

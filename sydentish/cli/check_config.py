@@ -9,6 +9,8 @@ from sydentish.cli.surroundings import look_around
 from sydentish.config import Config
 from sydentish.keyfiles import KeyProblem, key_warnings, load_keys
 from sydentish.parts.gateways import GatewayProblem, gateways
+from sydentish.parts.replication import peer_tls
+from sydentish.replication.credentials import TlsProblem
 from sydentish.senders.render import TemplateProblem, Templates, shipped_templates
 
 
@@ -31,6 +33,7 @@ def check_config(config_path: Path) -> None:
         *_key_problems(config, config_path),
         *_template_problems(config),
         *_gateway_problems(config),
+        *_tls_problems(config),
     ]
     if problems:
         refuse(*problems)
@@ -59,4 +62,13 @@ def _gateway_problems(config: Config) -> list[str]:
         gateways(config, reactor=None)
     except GatewayProblem as problem:
         return list(map(str, problem.problems))
+    return []
+
+
+def _tls_problems(config: Config) -> list[str]:
+    try:
+        # What OpenSSL has against files that are right in themselves.
+        peer_tls(config)
+    except TlsProblem as problem:
+        return [str(problem)]
     return []

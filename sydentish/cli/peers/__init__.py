@@ -1,0 +1,19 @@
+"""`sydentish peers`."""
+
+import click
+
+from sydentish.cli.peers.changing import add, pause, remove, resume
+from sydentish.cli.peers.showing import list_peers, show
+from sydentish.cli.peers.trying import resync, test
+
+
+@click.group()
+def peers() -> None:
+    """The identity servers that associations are exchanged with.
+
+    They stand in the configuration, or are added here; a running server hears of what is done here within seconds.
+    """
+
+
+for _command in (list_peers, show, add, remove, pause, resume, test, resync):
+    peers.add_command(_command)

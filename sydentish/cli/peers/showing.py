@@ -1,0 +1,189 @@
+"""`sydentish peers list` and `show`."""
+
+import re
+import shlex
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+
+from sydentish.cli.common import cannot_run, config_option, read_config, refuse, told_of_keys
+from sydentish.cli.peers.known import Known, known_peers, name_argument
+from sydentish.cli.peers.words import as_json, moment, print_json, print_peers
+from sydentish.cli.running import has_database, run_with_database
+from sydentish.config import Config, network
+from sydentish.domain.keys import KeyRing
+from sydentish.keyfiles import KeyProblem, load_keys
+from sydentish.parts.replication import peer_tls
+from sydentish.parts.world import World
+from sydentish.replication.credentials import TlsProblem
+from sydentish.store import progress
+from sydentish.store import pushes as push_rows
+from sydentish.store.database import Database, Tx
+from sydentish.store.progress import PeerReport
+
+json_option = click.option("--json", "as_json_", is_flag=True, help="Print JSON; times are in ms.")
+"""`--json`."""
+
+_PORT = re.compile(r"(?:^tcp6?:|:port=)(?:port=)?([0-9]+)")
+_TOLD_BY = {
+    "configuration": "the configuration",
+    "command": "sydentish peers add",
+    "gone": "the configuration, which no longer has it",
+}
+
+Parked = list[tuple[int, str]]
+
+
+@click.command("list")
+@config_option
+@json_option
+def list_peers(config_path: Path, as_json_: bool) -> None:  # noqa: FBT001 - a flag of the command line
+    """List all peers, and how they fare.
+
+    BEHIND is how many statements (binds and unbinds made here) a peer has not acknowledged, WAITING for how long
+    the oldest of them waits, PARKED how many it has refused by name. SENT is when it has last acknowledged
+    something, RECEIVED when something has last come from it.
+
+    Example: sydentish peers list -c /etc/sydentish/sydentish.conf
+    """
+    config = read_config(config_path)
+    known, _ = _look(config)
+    if as_json_:
+        print_json({"peers": [as_json(peer) for peer in known]})
+    else:
+        print_peers(known, _now_ms())
+    if known and config.replication.certificate_file is None:
+        click.echo("warning: [replication] certificate_file is not set: nothing is exchanged", err=True)
+
+
+@click.command()
+@config_option
+@json_option
+@name_argument
+def show(config_path: Path, as_json_: bool, name: str) -> None:  # noqa: FBT001 - as above
+    """Show all of one peer; or, for this server's own name, what the operators of its peers need.
+
+    Example: sydentish peers show id.example.net
+    """
+    config = read_config(config_path)
+    if name == config.general.server_name:
+        _show_ourselves(config, config_path, as_json_=as_json_)
+        return
+    known, parked = _look(config, name)
+    peer = next((each for each in known if each.peer.name == name), None)
+    if peer is None:
+        cannot_run(f"{name}: there is no such peer; see sydentish peers list")
+    if as_json_:
+        statements = [{"id": number, "reason": reason} for number, reason in parked]
+        print_json(as_json(peer) | {"parked_statements": statements})
+    else:
+        _print(peer, parked)
+
+
+def _look(config: Config, name: str = "") -> tuple[list[Known], Parked]:
+    """All peers, and what is parked for one of them; without a database, those of the configuration."""
+    if not has_database(config):
+        return known_peers(config, []), []
+
+    def read(tx: Tx) -> tuple[list[PeerReport], Parked]:
+        return progress.report(tx, config.general.server_name), push_rows.parked(tx, name)
+
+    async def ask(_: World, db: Database) -> tuple[list[PeerReport], Parked]:
+        return await db.read(read)
+
+    reports, parked = run_with_database(config, ask)
+    return known_peers(config, reports), parked
+
+
+def _print(peer: Known, parked: Parked) -> None:
+    who, now_ms = peer.peer, _now_ms()
+    lines = [
+        ("name", who.name),
+        ("state", peer.state),
+        ("url", who.url),
+        *(("key", f"{key_id} {key}") for key_id, key in who.keys.items()),
+        ("certificate names", ", ".join(who.certificate_names)),
+        ("told by", _TOLD_BY[peer.source]),
+    ]
+    report = peer.report
+    if report is not None:
+        found = report.state
+        waiting = f", the oldest since {moment(report.waiting_since_ts, now_ms)}" if report.behind else ""
+        lines += [
+            ("peer since", moment(found.since_ts, now_ms)),
+            ("acknowledged", f"up to statement {found.acknowledged_id}"),
+            ("behind", f"{report.behind}{waiting}"),
+            ("last success", moment(found.last_success_ts, now_ms)),
+            ("last received", moment(found.last_received_ts, now_ms)),
+            ("last failure", moment(found.last_failure_ts, now_ms)),
+        ]
+        if found.last_failure is not None:
+            lines.append(("", found.last_failure))
+        if found.failures:
+            due = f"the next try is due {moment(found.retry_ts, now_ms)}"
+            lines.append(("failures in a row", f"{found.failures}; {due}"))
+        lines.append(("parked", str(report.parked)))
+        lines += [("", f"{number}: {reason}") for number, reason in parked]
+    if peer.note is not None:
+        lines.append(("note", peer.note))
+    for key, value in lines:
+        click.echo(f"{key + ':' if key else '':<19}{value}")
+
+
+def _show_ourselves(config: Config, config_path: Path, *, as_json_: bool) -> None:
+    name = config.general.server_name
+    try:
+        keys = load_keys(config.general.key_dir, name)
+        tls = peer_tls(config)
+    except KeyProblem as problem:
+        refuse(told_of_keys(problem, config_path))
+    except TlsProblem as problem:
+        refuse(str(problem))
+    names = [] if tls is None else [each for each in tls.certificate_names if _is_usable(each)]
+    url = _suggested_url(config)
+    if as_json_:
+        key = {keys.active.key_id: keys.active.public_key}
+        print_json({"name": name, "url": url, "keys": key, "certificate_names": names})
+        return
+    click.echo("# For the configuration of a peer; check the url: it is only a guess.")
+    click.echo("\n".join(_section(keys, url, names)))
+    click.echo("\n# Or, without a restart there:")
+    click.echo(shlex.join(_command(keys, url, names)))
+    if not names:
+        click.echo("warning: [replication] certificate_file is not set: nothing can be exchanged", err=True)
+    elif not config.replication.listeners:
+        click.echo("warning: [replication] listeners is not set: nothing can be received", err=True)
+
+
+def _section(keys: KeyRing, url: str, names: list[str]) -> list[str]:
+    lines = [f"[peer {keys.server_name}]", f"url = {url}"]
+    lines.append(f"keys = {keys.active.key_id} {keys.active.public_key}")
+    return [*lines, f"certificate_names = {', '.join(names)}"] if names else lines
+
+
+def _command(keys: KeyRing, url: str, names: list[str]) -> list[str]:
+    key = f"{keys.active.key_id} {keys.active.public_key}"
+    options = [part for name in names for part in ("--certificate-name", name)]
+    return ["sydentish", "peers", "add", keys.server_name, "--url", url, "--key", key, *options]
+
+
+def _suggested_url(config: Config) -> str:
+    """Where peers perhaps reach this server: the public host, and the first port that it listens on for them."""
+    host = urlsplit(config.general.public_base_url).hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    ports = [found[1] for each in config.replication.listeners if (found := _PORT.search(each))]
+    return f"https://{host}:{ports[0] if ports else 'PORT'}"
+
+
+def _is_usable(name: str) -> bool:
+    """Whether a name in a certificate can be that of a peer."""
+    try:
+        return network.certificate_name(name) == name
+    except ValueError:
+        return False
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,128 @@
+"""Commands that wait for something: the reactor, and the database beside a server that may be using it."""
+
+import sqlite3
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from sydentish.cli.common import cannot_run, told
+from sydentish.config import Config
+from sydentish.domain.errors import Busy
+from sydentish.parts.store import database
+from sydentish.parts.world import World, make_world
+from sydentish.store.database import Database
+from sydentish.store.migrate import SchemaError, shipped_steps
+from sydentish.store.peek import sqlite_schema
+
+T = TypeVar("T")
+
+
+class CannotDo(Exception):
+    """What was asked for cannot be done; the message says why, and what to do."""
+
+
+_START = "start the server with this version first: sydentish serve"
+
+
+def run(work: Callable[[World], Coroutine[Any, Any, T]]) -> T:
+    """Runs the reactor for as long as something takes, and gives what comes of it; only once in a process.
+
+    The program ends when it cannot be done, as `CannotDo`, `SchemaError` and `Busy` say.
+
+    Args:
+        work: gets time, threads and sockets.
+    """
+    # Imported here: importing it chooses and installs it, which no other command needs.
+    from twisted.internet import reactor  # noqa: PLC0415
+
+    results: list[Any] = []
+
+    def begin() -> None:
+        Deferred.fromCoroutine(work(make_world(reactor))).addBoth(results.append).addBoth(end)
+
+    def end(_: object) -> None:
+        # The reactor may not have begun to run yet.
+        reactor.callLater(0, reactor.stop)
+
+    reactor.callWhenRunning(begin)
+    reactor.run()
+    if not results:
+        cannot_run("interrupted")
+    result: T | Failure = results[0]
+    if isinstance(result, Failure):
+        if result.check(CannotDo, Busy, SchemaError):
+            cannot_run(str(result.value))
+        result.raiseException()
+    return result
+
+
+def run_with_database(config: Config, work: Callable[[World, Database], Awaitable[T]]) -> T:
+    """As `run`, for what needs the database, which a server may use meanwhile; nothing is made or migrated here.
+
+    Args:
+        config: what the operator has chosen.
+        work: gets time and threads, and the database.
+    """
+    must_have_database(config)
+    return run(lambda world: with_database(config, world, work))
+
+
+async def with_database(config: Config, world: World, work: Callable[[World, Database], Awaitable[T]]) -> T:
+    """Opens the database, gives it to `work`, and closes it; see `must_have_database`.
+
+    Raises:
+        SchemaError: it cannot be opened.
+        Busy: it does not answer.
+    """
+    db = database(config, world)
+    try:
+        db.startService()
+    except sqlite3.Error as error:
+        raise SchemaError(f"{config.database.path}: cannot be opened as a database: {error}") from error
+    try:
+        return await work(world, db)
+    finally:
+        await db.stopService()
+
+
+def must_have_database(config: Config) -> None:
+    """Ends the program if there is no database that this version can use."""
+    if not has_database(config):
+        cannot_run(f"{config.database.path}: there is no database yet: {_START}")
+
+
+def has_database(config: Config) -> bool:
+    """Whether there is a database; ends the program if there is one that this version cannot use."""
+    try:
+        return _is_current(config.database.path)
+    except SchemaError as problem:
+        cannot_run(str(problem))
+
+
+def _is_current(path: Path) -> bool:
+    newest = shipped_steps()[-1].number
+    if not _exists(path):
+        return False
+    version = sqlite_schema(path)
+    if version is None:
+        raise SchemaError(f"{path}: is the database of another program")
+    if version < newest:
+        raise SchemaError(f"{path}: has schema {version}, this version needs {newest}: {_START}")
+    if version > newest:
+        raise SchemaError(
+            f"{path}: was used by a newer version: it has schema {version}, this one knows {newest}"
+        )
+    return True
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise SchemaError(told(error)) from None
+    return True
