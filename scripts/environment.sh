@@ -15,45 +15,54 @@ prepare_environment() (
     install_package "$1"
 )
 
-# The homeserver of tests/e2e, as a program.
-synapse_requirement=matrix-synapse==1.163.2
+# What tests/e2e runs besides this server, and the modules that tell whether it is there: a homeserver, and an
+# identity server of another kind.
+synapse_requirements=(matrix-synapse==1.163.2)
+synapse_module=synapse
+# It does not start without the extra, and does not say that canonicaljson 2 is too new for it.
+sydent_requirements=('matrix-sydent[prometheus]==2.6.1' 'canonicaljson<2')
+sydent_module=sydent.sydent
 
-# Sees to it that .venv-synapse has it, an environment of its own: what it needs may not fit what we need.
-# Where it cannot be installed, this says so and fails.
-prepare_synapse() (
+# Sees to it that .venv-synapse or .venv-sydent has the program: prepare_program synapse
+# An environment of its own: what it needs may not fit what we need. Where it cannot be installed, this says so and fails.
+prepare_program() (
     trap 'exit 129' HUP
     trap 'exit 130' INT
     trap 'exit 143' TERM
+    program="$1"
+    declare -n requirements="${program}_requirements" module="${program}_module"
     lock_environment
-    if [ "$(cat .venv-synapse/installed 2>/dev/null)" = "$synapse_requirement" ] &&
-        .venv-synapse/bin/python -c 'import synapse' 2>/dev/null; then
+    if [ "$(cat ".venv-$program/installed" 2>/dev/null)" = "${requirements[*]}" ] &&
+        ".venv-$program/bin/python" -c "import $module" 2>/dev/null; then
         exit
     fi
-    echo "Installing $synapse_requirement into .venv-synapse (needs the network, this once) ..." >&2
-    if ! install_synapse; then
-        rm -rf .venv-synapse
-        echo "Synapse could not be installed; why, stands above. Without it, the tests marked synapse cannot run." >&2
+    echo "Installing ${requirements[*]} into .venv-$program (needs the network, this once) ..." >&2
+    if ! install_program; then
+        rm -rf ".venv-$program"
+        echo "${program^} could not be installed; why, stands above. Without it, the tests marked $program cannot run." >&2
         exit 1
     fi
 )
 
-# Where there is no built package for this machine, building one takes a Rust compiler and long: rather not.
-install_synapse() {
-    rm -rf .venv-synapse &&
-        python3 -m venv .venv-synapse &&
-        PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore .venv-synapse/bin/python -m pip install \
-            --quiet --retries 1 --only-binary matrix-synapse "$synapse_requirement" &&
-        .venv-synapse/bin/python -c 'import synapse' &&
-        echo "$synapse_requirement" >.venv-synapse/installed
+# Where there is no built package for this machine, building one takes a compiler and long: rather not.
+install_program() {
+    rm -rf ".venv-$program" &&
+        python3 -m venv ".venv-$program" &&
+        PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore ".venv-$program/bin/python" -m pip install \
+            --quiet --retries 1 --only-binary "matrix-$program" "${requirements[@]}" &&
+        ".venv-$program/bin/python" -c "import $module" &&
+        echo "${requirements[*]}" >".venv-$program/installed"
 }
 
-# Whether these arguments of pytest run the tests that need it: paths that lie elsewhere do not, and who leaves them out.
-wants_synapse() {
-    local argument elsewhere=""
+# Whether these arguments of pytest run the tests that need a program: wants synapse tests/e2e -x
+# Paths that lie elsewhere do not, and who leaves them out.
+wants() {
+    local program="$1" argument elsewhere=""
+    shift
     for argument in "$@"; do
         case "$argument" in
-        *"not synapse"*) return 1 ;;
-        tests | tests/ | tests/e2e | tests/e2e/ | tests/e2e/test_synapse*) return 0 ;;
+        *"not $program"*) return 1 ;;
+        tests | tests/ | tests/e2e | tests/e2e/ | "tests/e2e/test_$program"*) return 0 ;;
         tests/*) elsewhere=yes ;;
         esac
     done

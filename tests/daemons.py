@@ -1,9 +1,11 @@
 """A Sydentish in a process of its own, for tests that start, kill and talk to one."""
 
 import os
+import random
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ BASE = "/_matrix/identity"
 
 CONFIG = """\
 [general]
-server_name = id.example.org
+server_name = {server_name}
 public_base_url = http://127.0.0.1:{port}
 data_dir = {folder}/data
 [http]
@@ -31,9 +33,16 @@ level = debug
 """
 
 
+# Below those that outgoing connections are given: one of these could take a port before it is listened on.
+_ports = iter(random.sample(range(20_000, 32_768), 12_768))
+
+
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return listening.getsockname()[1]
+    """A port that nobody listens on, or is given again."""
+    for port in _ports:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise RuntimeError("there is no port left")
 
 
 class Process(ProcessProtocol):
@@ -81,21 +90,27 @@ class Process(ProcessProtocol):
 
 
 class Daemon:
-    """A server with a folder of its own; may be stopped, killed and started again."""
+    """A server with a folder of its own; may be stopped, killed and started again.
 
-    def __init__(self, folder: Path, *sections: str) -> None:
+    Attributes:
+        env: what is added to the environment of its process.
+    """
+
+    def __init__(self, folder: Path, *sections: str, server_name: str = "id.example.org") -> None:
         self.folder = folder
+        self.env: dict[str, str] = {}
         self.port, self.metrics_port = free_port(), free_port()
         self.config = folder / "sydentish.conf"
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.token: str | None = None
         self.process: Process | None = None
         self.output = ""
-        text = CONFIG.format(port=self.port, metrics_port=self.metrics_port, folder=folder)
+        ports = {"port": self.port, "metrics_port": self.metrics_port}
+        text = CONFIG.format(server_name=server_name, folder=folder, **ports)
         self.config.write_text(text + "\n".join(sections))
 
     async def start(self) -> None:
-        self.process = Process("serve", "--init", "-c", str(self.config))
+        self.process = Process("serve", "--init", "-c", str(self.config), env=self.env)
         await self.process.ready.addTimeout(SECONDS, reactor)
 
     async def end(self, how: signal.Signals = signal.SIGTERM) -> int:

@@ -71,7 +71,15 @@ de.url = {base_url}/terms-1.0-de.html
 class Daemon:
     """A Sydentish with its configuration, which is written at once, and its log in a folder."""
 
-    def __init__(self, folder: Path, surroundings: Surroundings) -> None:
+    def __init__(self, folder: Path, text: str, **values: object) -> None:
+        """Writes the configuration.
+
+        Args:
+            folder: for all of its files; must be there.
+            text: the configuration; `{port}`, `{metrics_port}`, `{base_url}`, `{folder}` and `{log_file}` stand for what
+                is chosen here.
+            values: what else stands in braces.
+        """
         self.config = folder / "sydentish.conf"
         self.log = folder / "sydentish.log"
         port, metrics_port = free_port(), free_port()
@@ -80,22 +88,23 @@ class Daemon:
         self._process: subprocess.Popen[bytes] | None = None
         self.config.touch(mode=0o600)  # there is a password in it
         self.config.write_text(
-            CONFIG.format(
-                server_name=SERVER_NAME,
+            text.format(
                 base_url=self.base_url,
                 folder=folder,
                 port=port,
                 metrics_port=metrics_port,
-                smtp_host=surroundings.mailbox.host,
-                smtp_port=surroundings.mailbox.port,
-                gateway_url=surroundings.gateway.url,
-                ca_file=surroundings.ca_file,
                 log_file=self.log,
+                **values,
             )
         )
 
-    def run(self, *arguments: str) -> None:
-        """Runs a command of ours to its end.
+    def add_to_config(self, text: str) -> None:
+        """Writes something at the end of the configuration."""
+        with self.config.open("a") as file:
+            file.write(text)
+
+    def run(self, *arguments: str) -> str:
+        """Runs a command of ours to its end; what it has printed.
 
         Raises:
             Failed: its exit status is not 0.
@@ -111,6 +120,7 @@ class Daemon:
         show(" ", (done.stdout + done.stderr).strip())
         if done.returncode:
             raise Failed(f"sydentish {' '.join(arguments)} ended with status {done.returncode}")
+        return done.stdout
 
     async def start(self) -> None:
         """Starts the server and waits until it answers.
@@ -170,6 +180,19 @@ class Daemon:
     def _last_words(self) -> str:
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return "\n   ".join(["its log says:", *(lines[-10:] or ["(nothing)"])])
+
+
+def main_daemon(folder: Path, surroundings: Surroundings) -> Daemon:
+    """The server of the main job, which knows its surroundings."""
+    return Daemon(
+        folder,
+        CONFIG,
+        server_name=SERVER_NAME,
+        smtp_host=surroundings.mailbox.host,
+        smtp_port=surroundings.mailbox.port,
+        gateway_url=surroundings.gateway.url,
+        ca_file=surroundings.ca_file,
+    )
 
 
 def free_port() -> int:

@@ -5,16 +5,19 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from demonstration.client import Client
-from demonstration.daemon import Daemon
+from demonstration.daemon import Daemon, main_daemon
 from demonstration.inviting import invitation
 from demonstration.keeping import stay
+from demonstration.replicating import replication
 from demonstration.showing import Failed, paint
 from demonstration.steps import main_job
 from demonstration.surroundings import Surroundings, surroundings
@@ -24,6 +27,7 @@ from demonstration.unbinding import unbinding
 HINTS = """
 How to go on:
    scripts/demo --keep     the same, and the daemon stays for you to try
+   scripts/demo --peers 3  three servers that keep the same associations
    scripts/test            run the tests
    README.md               a first configuration of your own
    sydentish.conf.sample   every option, with its default
@@ -35,7 +39,13 @@ async def demonstrate(*, keep: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="sydentish-demo-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         async with surroundings(folder) as around:
-            await with_daemon(Daemon(folder, around), around, keep=keep)
+            await with_daemon(main_daemon(folder, around), around, keep=keep)
+
+
+async def demonstrate_peers(number: int) -> None:
+    """Servers that keep the same associations, in a folder that goes with them."""
+    with tempfile.TemporaryDirectory(prefix="sydentish-demo-", ignore_cleanup_errors=True) as name:
+        await replication(Path(name), number)
 
 
 async def with_daemon(daemon: Daemon, around: Surroundings, *, keep: bool) -> None:
@@ -66,18 +76,18 @@ class Run:
         self._work: Deferred[None] | None = None
         self._status = 0
 
-    def to_its_end(self, *, keep: bool) -> int:
+    def to_its_end(self, demonstration: Coroutine["Deferred[Any]", Any, None]) -> int:
         """Runs, and returns the exit status: 0 only if all of it held."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # Who had us started with a signal ignored (nohup) wants it so.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._interrupt)
-        reactor.callWhenRunning(self._start, keep=keep)
+        reactor.callWhenRunning(self._start, demonstration)
         reactor.run(installSignalHandlers=False)
         return self._status
 
-    def _start(self, *, keep: bool) -> None:
-        self._work = Deferred.fromCoroutine(demonstrate(keep=keep))
+    def _start(self, demonstration: Coroutine["Deferred[Any]", Any, None]) -> None:
+        self._work = Deferred.fromCoroutine(demonstration)
         self._work.addErrback(self._report)
         self._work.addBoth(lambda _: reactor.stop())
 
@@ -120,11 +130,20 @@ def main() -> int:
         description="All that the server does, over real sockets: users register, prove addresses by mail and SMS, "
         "publish them, look them up, and invite each other; homeservers hear of it.",
     )
-    parser.add_argument("--keep", action="store_true", help="leave the daemon running until Ctrl-C")
-    keep = parser.parse_args().keep
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--keep", action="store_true", help="leave the daemon running until Ctrl-C")
+    other.add_argument(
+        "--peers",
+        type=int,
+        choices=range(2, 10),
+        metavar="N",
+        help="instead, N servers (2 to 9) that keep the same associations, one of which is killed on the way",
+    )
+    chosen = parser.parse_args()
     # Each line at once, also to a pipe; and in any locale.
     sys.stdout.reconfigure(line_buffering=True, encoding="utf-8")
-    status = Run().to_its_end(keep=keep)
-    if status == 0 and not keep:
+    demonstration = demonstrate_peers(chosen.peers) if chosen.peers else demonstrate(keep=chosen.keep)
+    status = Run().to_its_end(demonstration)
+    if status == 0 and not chosen.keep:
         print(HINTS)
     return status

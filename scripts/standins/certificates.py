@@ -54,7 +54,15 @@ class Authority:
         path.write_bytes(self._ca.cert_pem.bytes())
         return path
 
-    def issue(self, *names: str, not_after: datetime | None = None) -> ServerCertificate:
-        """A server certificate for DNS names and IP addresses, valid until `not_after` (default: for long)."""
-        issued = self._ca.issue_cert(*names, not_after=not_after)
+    def issue(
+        self, *names: str, not_after: datetime | None = None, common_name: str | None = None
+    ) -> ServerCertificate:
+        """A certificate for DNS names and IP addresses; good for servers, and for clients, too.
+
+        Args:
+            names: its subject alternative names.
+            not_after: until when it is valid; for long by default.
+            common_name: of its subject; none by default.
+        """
+        issued = self._ca.issue_cert(*names, not_after=not_after, common_name=common_name)
         return ServerCertificate(issued.private_key_and_cert_chain_pem.bytes())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from daemons import Daemon
-from e2e import synapse
+from e2e import sydent, synapse
 from e2e.real_town import RealTown
 from e2e.towns import Town
 from standins.certificates import Authority
@@ -26,9 +26,10 @@ allowed_addresses = 127.0.0.0/8
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "synapse: needs a real homeserver, which scripts/test installs where it can"
-    )
+    for marker, what in (("synapse", "a real homeserver"), ("sydent", "an identity server of another kind")):
+        config.addinivalue_line(
+            "markers", f"{marker}: needs {what}, which scripts/test installs where it can"
+        )
 
 
 @pytest_twisted.async_yield_fixture
@@ -50,13 +51,22 @@ async def town(tmp_path: Path):
     await town.homeserver.stop()
 
 
-@pytest.fixture(scope="module")
-def synapse_is_there() -> None:
-    if not synapse.INSTALLED.exists():
-        reason = f"{synapse.INSTALLED} is not there: scripts/test installs Synapse, where it can"
-        if os.environ.get("SYDENTISH_REQUIRE_SYNAPSE") == "1":
+def _must_be_there(program: str, installed: Path) -> None:
+    if not installed.exists():
+        reason = f"{installed} is not there: scripts/test installs {program.title()}, where it can"
+        if os.environ.get(f"SYDENTISH_REQUIRE_{program.upper()}") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def synapse_is_there() -> None:
+    _must_be_there("synapse", synapse.INSTALLED)
+
+
+@pytest.fixture(scope="module")
+def sydent_is_there() -> None:
+    _must_be_there("sydent", sydent.INSTALLED)
 
 
 @pytest_twisted.async_yield_fixture(scope="module")
