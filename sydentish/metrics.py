@@ -76,7 +76,7 @@ class Metrics:
         )
         self.replication_received = self._counter(
             "sydentish_replication_received",
-            "Statements that peers have pushed here: new, known (or outdated), or unusable.",
+            "Statements that peers have pushed here: new, known (or outdated), unusable, or refused.",
             "peer",
             "outcome",
         )

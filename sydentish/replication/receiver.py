@@ -38,7 +38,8 @@ class Receiver:
         taker: takes statements.
         pusher: has perhaps left the peer alone.
         on_taken: called when something was taken that a homeserver may have to hear of.
-        on_received: hears of the peer, and of how many statements were `new`, `known` (or outdated), or `unusable`.
+        on_received: hears of the peer, and of how many statements were `new`, `known` (or outdated), `unusable`,
+            or `refused` with all that came with them.
         max_statements: how many statements one push may bring.
         max_future_ms: how far ahead of our clock a statement may be dated, in ms.
         now_ms: the time, in ms.
@@ -72,7 +73,11 @@ class Receiver:
         if len(statements) > self._max_statements:
             raise InvalidParam("sgAssocs", f"must be at most {self._max_statements} associations")
         # Checked in a thread, and not in the one that writes: a signature costs as much as ten look-ups.
-        checked = await self._db.read(self._check_all, peer, statements, self._now_ms())
+        try:
+            checked = await self._db.read(self._check_all, peer, statements, self._now_ms())
+        except VerificationFailed as refused:
+            self._on_received(peer, {"refused": len(refused.failed_ids)})
+            raise
         taken = await self._db.write(self._take_all, peer, checked, self._now_ms())
         if taken:
             self._on_taken()
