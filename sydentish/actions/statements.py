@@ -21,6 +21,7 @@ from sydentish.store import statements as statement_rows
 from sydentish.store.counters import next_number
 from sydentish.store.database import Tx
 
+_STATEMENT = "statement"
 _OUTDATED = "it has stated what is outdated by this, and is sent it again"
 
 
@@ -47,11 +48,11 @@ class Statements:
             mxid: a well-formed user ID.
             now_ms: the time, in ms.
         """
-        known = association_rows.association(tx, threepid)
+        known, newest = self._known(tx, threepid)
         if known is not None and known.mxid == mxid and self._is_being_told(tx, known, now_ms):
             # Saying the same again before it was heard once would only fill the outbox.
             return known
-        ts, origin_id = self._next(tx, threepid, now_ms)
+        ts = statement_ts(now_ms, newest.ts if newest else None)
         association = Association(
             threepid=threepid,
             mxid=mxid,
@@ -59,9 +60,9 @@ class Statements:
             not_before=ts,
             not_after=ts + self._validity_ms,
             origin_server=self._keys.server_name,
-            origin_id=origin_id,
+            origin_id=next_number(tx, _STATEMENT),
         )
-        self._put(tx, association, None)
+        self._put(tx, known, association, None)
         self._tell(tx, association, invite_rows.waiting(tx, threepid, now_ms), now_ms)
         return association
 
@@ -75,9 +76,9 @@ class Statements:
         known = association_rows.association(tx, threepid)
         if known is None or known.mxid != mxid:
             return False
-        ts, origin_id = self._next(tx, threepid, now_ms)
-        tombstone = Tombstone(threepid, ts, self._keys.server_name, origin_id)
-        self._remove(tx, tombstone)
+        ts = statement_ts(now_ms, known.ts)
+        tombstone = Tombstone(threepid, ts, self._keys.server_name, next_number(tx, _STATEMENT))
+        self._remove(tx, known, tombstone)
         if peer_rows.is_any(tx):
             statement_rows.add_tombstone(tx, tombstone)
         return True
@@ -87,15 +88,15 @@ class Statements:
 
         Its homeserver hears of the bind from that peer. What it cannot hear of there are the invitations that wait here.
         """
-        newest = statement_rows.newest(tx, statement.threepid, self._local_key(tx))
+        known, newest = self._known(tx, statement.threepid)
         if newest is not None and order_of(statement) <= newest:
             if order_of(statement) < newest:
                 self._remind(tx, statement, newest, now_ms)
             return False
         if isinstance(statement, Tombstone):
-            self._remove(tx, statement)
+            self._remove(tx, known, statement)
             return True
-        self._put(tx, statement, signed)
+        self._put(tx, known, statement, signed)
         invitations = invite_rows.waiting(tx, statement.threepid, now_ms)
         if invitations:
             self._tell(tx, statement, invitations, now_ms)
@@ -119,26 +120,32 @@ class Statements:
         untold = outbox_rows.rows_of(tx, self._cause(known))
         return bool(untold) and not invite_rows.waiting(tx, known.threepid, now_ms)
 
-    def _next(self, tx: Tx, threepid: Threepid, now_ms: int) -> tuple[int, int]:
-        """Time and number of a new statement, which is newer than all that are known."""
-        newest = statement_rows.newest(tx, threepid, self._local_key(tx))
-        return statement_ts(now_ms, newest.ts if newest else None), next_number(tx, "statement")
+    def _known(self, tx: Tx, threepid: Threepid) -> tuple[Association | None, Order | None]:
+        """The association of an address, and where the newest statement about it stands, which may be an erased one."""
+        known = association_rows.association(tx, threepid)
+        if known is not None:
+            return known, order_of(known)
+        return None, statement_rows.newest_erased(tx, threepid, self._local_key(tx))
 
-    def _put(self, tx: Tx, association: Association, signed: str | None) -> None:
+    def _put(self, tx: Tx, known: Association | None, association: Association, signed: str | None) -> None:
         threepid = association.threepid
-        self._withdraw(tx, threepid)
+        if known is not None:
+            self._withdraw(tx, known)
+        else:
+            statement_rows.forget_erased(tx, threepid, self._local_key(tx))
+            statement_rows.drop_tombstone(tx, threepid)
         association_rows.put(tx, association, signed)
         lookup_rows.set_mxid(tx, threepid, association.mxid)
-        statement_rows.forget_erased(tx, threepid, self._local_key(tx))
-        statement_rows.drop_tombstone(tx, threepid)
 
-    def _remove(self, tx: Tx, tombstone: Tombstone) -> None:
+    def _remove(self, tx: Tx, known: Association | None, tombstone: Tombstone) -> None:
         threepid = tombstone.threepid
-        self._withdraw(tx, threepid, state="dead")
-        self._withdraw(tx, threepid)
-        association_rows.delete(tx, threepid)
-        lookup_rows.set_mxid(tx, threepid, None)
-        statement_rows.drop_tombstone(tx, threepid)
+        if known is not None:
+            self._withdraw(tx, known, state="dead")
+            self._withdraw(tx, known)
+            association_rows.delete(tx, threepid)
+            lookup_rows.set_mxid(tx, threepid, None)
+        else:
+            statement_rows.drop_tombstone(tx, threepid)
         statement_rows.remember_erased(tx, tombstone, self._local_key(tx))
 
     def _local_key(self, tx: Tx) -> bytes:
@@ -169,10 +176,9 @@ class Statements:
             raise LookupError(key)
         return outbox_id
 
-    def _withdraw(self, tx: Tx, threepid: Threepid, state: str = "pending") -> None:
-        """What was to be told of the association that is known so far is not told; its invitations wait again."""
-        known = association_rows.association(tx, threepid)
-        outbox_ids = outbox_rows.rows_of(tx, self._cause(known), state) if known else []
+    def _withdraw(self, tx: Tx, known: Association, state: str = "pending") -> None:
+        """What was to be told of an association is not told; its invitations wait again."""
+        outbox_ids = outbox_rows.rows_of(tx, self._cause(known), state)
         if state == "pending":
             invite_rows.take_back(tx, outbox_ids)
         for outbox_id in outbox_ids:

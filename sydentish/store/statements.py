@@ -39,8 +39,8 @@ def local_key(tx: Tx, random_bytes: Callable[[int], bytes]) -> bytes:
     return bytes.fromhex(row[0])
 
 
-def newest(tx: Tx, threepid: Threepid, key: bytes) -> Order | None:
-    """Where the newest known statement about an address stands.
+def newest_erased(tx: Tx, threepid: Threepid, key: bytes) -> Order | None:
+    """Where the statement stands by which an address belongs to nobody; None of one that is bound, or was never known.
 
     Args:
         tx: the transaction.
@@ -48,12 +48,8 @@ def newest(tx: Tx, threepid: Threepid, key: bytes) -> Order | None:
         key: the local key.
     """
     row = tx.row(
-        """
-        SELECT ts, origin_server, origin_id FROM associations WHERE medium = ? AND address = ?
-        UNION ALL
-        SELECT ts, origin_server, origin_id FROM erased_addresses WHERE address_hmac = ?
-        """,
-        (threepid.medium, threepid.address, erased_key(key, threepid)),
+        "SELECT ts, origin_server, origin_id FROM erased_addresses WHERE address_hmac = ?",
+        (erased_key(key, threepid),),
     )
     return Order(*row) if row else None
 

@@ -94,7 +94,7 @@ DEEDS = [
     ("outbox_retry", lambda tx: outbox.retry(tx, "onbind", LEASE, 1, "down", 1, 0.0)),
     ("outbox_wake", lambda tx: outbox.wake(tx, "onbind", "hs7.example.org", START_MS)),
     ("local_key", lambda tx: statements.local_key(tx, bytes)),
-    ("newest", lambda tx: statements.newest(tx, ADDRESS, KEY)),
+    ("newest_erased", lambda tx: statements.newest_erased(tx, ADDRESS, KEY)),
     ("forget_erased", lambda tx: statements.forget_erased(tx, ADDRESS, KEY)),
     ("drop_tombstone", lambda tx: statements.drop_tombstone(tx, ERASED)),
     ("erase_acknowledged", statements.erase_acknowledged),

@@ -62,26 +62,24 @@ def test_the_key_is_made_once_and_kept(tx):
 def test_of_an_address_that_was_never_heard_of_nothing_is_known(tx):
     associations.put(tx, association(1, OTHER))
     statements.remember_erased(tx, tombstone(2, email(1)), KEY)
-    assert statements.newest(tx, ADDRESS, KEY) is None
+    assert statements.newest_erased(tx, ADDRESS, KEY) is None
 
 
-def test_the_newest_statement_of_an_address_that_is_bound(tx):
-    associations.put(tx, association(7, ts=5, server=PEER), "{}")
-    assert statements.newest(tx, ADDRESS, KEY) == Order(5, PEER, 7)
-    # An address of another medium is another one.
-    assert statements.newest(tx, Threepid(MSISDN, ADDRESS.address), KEY) is None
+def test_an_address_of_another_medium_is_another_one(tx):
+    statements.remember_erased(tx, tombstone(7, ts=5, server=PEER), KEY)
+    assert statements.newest_erased(tx, Threepid(MSISDN, ADDRESS.address), KEY) is None
 
 
 def test_the_newest_statement_of_an_address_that_is_erased(tx):
     statements.remember_erased(tx, tombstone(MAX_ORIGIN_ID, ts=5, server=PEER), KEY)
-    assert statements.newest(tx, ADDRESS, KEY) == Order(5, PEER, MAX_ORIGIN_ID)
-    assert statements.newest(tx, ADDRESS, b"another key") is None
+    assert statements.newest_erased(tx, ADDRESS, KEY) == Order(5, PEER, MAX_ORIGIN_ID)
+    assert statements.newest_erased(tx, ADDRESS, b"another key") is None
     statements.remember_erased(tx, tombstone(3, ts=6), KEY)
-    assert statements.newest(tx, ADDRESS, KEY) == Order(6, OURS, 3)
+    assert statements.newest_erased(tx, ADDRESS, KEY) == Order(6, OURS, 3)
     statements.forget_erased(tx, OTHER, KEY)
-    assert statements.newest(tx, ADDRESS, KEY) == Order(6, OURS, 3)
+    assert statements.newest_erased(tx, ADDRESS, KEY) == Order(6, OURS, 3)
     statements.forget_erased(tx, ADDRESS, KEY)
-    assert statements.newest(tx, ADDRESS, KEY) is None
+    assert statements.newest_erased(tx, ADDRESS, KEY) is None
 
 
 def test_of_an_address_that_is_erased_its_hmac_is_kept_and_nothing_else(tx):
