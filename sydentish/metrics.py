@@ -69,13 +69,13 @@ class Metrics:
         )
         self.replication_push_seconds = Histogram(
             "sydentish_replication_push_duration_seconds",
-            "How long a push to a peer took.",
+            "How long a push of statements took that a peer has accepted.",
             ["peer"],
             buckets=_LATENCY_BUCKETS,
             registry=self.registry,
         )
         self.replication_received = self._counter(
-            "sydentish_replication_received",
+            "sydentish_replication_received_statements",
             "Statements that peers have pushed here: new, known (or outdated), unusable, or refused.",
             "peer",
             "outcome",

@@ -1,9 +1,11 @@
 """Metrics: figures that are right, under names that nobody from outside can choose."""
 
+from typing import get_args
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sydentish.domain.peers import FAILURE_KINDS
+from sydentish.domain.peers import FailureKind
 from sydentish.metrics import CONTENT_TYPE, Metrics
 
 
@@ -163,14 +165,14 @@ def test_without_peers_there_are_no_figures_of_replication(metrics):
 
 
 def test_pushes_are_counted_by_peer_and_by_how_they_ended(metrics):
-    for outcome in ("accepted", "accepted", "parked", *FAILURE_KINDS):
+    for outcome in ("accepted", "accepted", "parked", *get_args(FailureKind)):
         metrics.replication_pushes.labels("a.example.net", outcome).inc()
     metrics.replication_pushes.labels("b.example.net", "timeout").inc()
     found = samples(metrics)
     name = "sydentish_replication_pushes_total"
 
     assert found[name, ("outcome", "accepted"), ("peer", "a.example.net")] == 2
-    for outcome in ("parked", *FAILURE_KINDS):
+    for outcome in ("parked", *get_args(FailureKind)):
         assert found[name, ("outcome", outcome), ("peer", "a.example.net")] == 1
     assert found[name, ("outcome", "timeout"), ("peer", "b.example.net")] == 1
 
@@ -190,7 +192,7 @@ def test_what_peers_push_is_counted_by_what_it_was(metrics):
     for outcome, number in (("new", 5), ("known", 3), ("unusable", 0)):
         metrics.replication_received.labels("a.example.net", outcome).inc(number)
     found = samples(metrics)
-    name = "sydentish_replication_received_total"
+    name = "sydentish_replication_received_statements_total"
 
     assert found[name, ("outcome", "new"), ("peer", "a.example.net")] == 5
     assert found[name, ("outcome", "known"), ("peer", "a.example.net")] == 3

@@ -1,6 +1,6 @@
 """What the actions need from parts that they don't know; `app.build` joins them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -167,6 +167,17 @@ class PushReceiver(Protocol):
             after: the highest origin id that is not meant.
             until: the highest that is.
             size: how many origin ids go into one digest.
+
+        Raises:
+            InvalidParam: these would be too many at once.
+        """
+
+    async def statements(self, peer: str, origin_ids: Collection[int]) -> dict[str, object]:
+        """The peer's own binds that are known here, as it has signed them; what is known no longer is left out.
+
+        Args:
+            peer: whose statements.
+            origin_ids: their numbers.
 
         Raises:
             InvalidParam: these would be too many at once.

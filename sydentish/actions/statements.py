@@ -1,5 +1,6 @@
 """Statements: what is written down when an address is bound or unbound, whoever asked for it, here or at a peer."""
 
+import hashlib
 from collections.abc import Callable
 
 from canonicaljson import encode_canonical_json
@@ -62,7 +63,7 @@ class Statements:
             origin_server=self._keys.server_name,
             origin_id=next_number(tx, _STATEMENT),
         )
-        self._put(tx, known, association, None)
+        self._put(tx, known, newest, association, None)
         self._tell(tx, association, invite_rows.waiting(tx, threepid, now_ms), now_ms)
         return association
 
@@ -96,25 +97,26 @@ class Statements:
         if isinstance(statement, Tombstone):
             self._remove(tx, known, statement)
             return True
-        self._put(tx, known, statement, signed)
+        self._put(tx, known, newest, statement, signed)
         invitations = invite_rows.waiting(tx, statement.threepid, now_ms)
         if invitations:
             self._tell(tx, statement, invitations, now_ms)
         return True
 
     def _remind(self, tx: Tx, outdated: Statement, newest: Order, now_ms: int) -> None:
-        """Sends a peer again what it should know: it was set back to a copy of its database, or added later.
+        """Sees to it that a peer is sent what it should know: it was added late, or set back to a copy of its database.
 
         The address of an unbind may have been erased here since; the peer has just told it.
         """
         peer = peer_rows.state(tx, outdated.origin_server)
-        ours = newest.origin_server == self._keys.server_name
-        if not ours or peer is None or peer.acknowledged_id < newest.origin_id:
+        if peer is None or newest.origin_server != self._keys.server_name or isinstance(outdated, Tombstone):
+            # Who states an unbind has nothing to correct, and could be guessing which addresses were erased here.
             return
         if statement_rows.own_statement(tx, self._keys.server_name, newest.origin_id) is None:
             tombstone = Tombstone(outdated.threepid, newest.ts, newest.origin_server, newest.origin_id)
             statement_rows.add_tombstone(tx, tombstone)
-        push_rows.hold_back(tx, peer.peer.name, [newest.origin_id], _OUTDATED, now_ms)
+        if peer.acknowledged_id >= newest.origin_id:
+            push_rows.hold_back(tx, peer.peer.name, [newest.origin_id], _OUTDATED, now_ms)
 
     def _is_being_told(self, tx: Tx, known: Association, now_ms: int) -> bool:
         untold = outbox_rows.rows_of(tx, self._cause(known))
@@ -127,11 +129,18 @@ class Statements:
             return known, order_of(known)
         return None, statement_rows.newest_erased(tx, threepid, self._local_key(tx))
 
-    def _put(self, tx: Tx, known: Association | None, association: Association, signed: str | None) -> None:
+    def _put(
+        self,
+        tx: Tx,
+        known: Association | None,
+        newest: Order | None,
+        association: Association,
+        signed: str | None,
+    ) -> None:
         threepid = association.threepid
         if known is not None:
             self._withdraw(tx, known)
-        else:
+        elif newest is not None:
             statement_rows.forget_erased(tx, threepid, self._local_key(tx))
             statement_rows.drop_tombstone(tx, threepid)
         association_rows.put(tx, association, signed)
@@ -187,5 +196,9 @@ class Statements:
     def _cause(self, association: Association) -> str:
         # A server name may end in a colon and a number, too.
         cause = f"{ONBIND}:{association.origin_server}#{association.origin_id}"
-        # A peer that was set back to a copy of its database may use its numbers twice.
-        return cause if association.origin_server == self._keys.server_name else f"{cause}@{association.ts}"
+        if association.origin_server == self._keys.server_name:
+            return cause
+        # A peer that was set back to a copy of its database may use its numbers twice; a broken one, even at one time.
+        threepid = association.threepid
+        digest = hashlib.sha256(f"{threepid.medium} {threepid.address}".encode()).hexdigest()
+        return f"{cause}@{association.ts}#{digest[:16]}"

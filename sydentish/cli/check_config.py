@@ -1,5 +1,6 @@
 """`sydentish check-config`."""
 
+import time
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ from sydentish.cli.surroundings import look_around
 from sydentish.config import Config
 from sydentish.keyfiles import KeyProblem, key_warnings, load_keys
 from sydentish.parts.gateways import GatewayProblem, gateways
-from sydentish.parts.replication import peer_tls
+from sydentish.parts.replication import certificate_warnings, peer_tls
 from sydentish.replication.credentials import TlsProblem
 from sydentish.senders.render import TemplateProblem, Templates, shipped_templates
 
@@ -26,7 +27,9 @@ def check_config(config_path: Path) -> None:
     """
     config = read_config(config_path)
     around = look_around(config)
-    for warning in (*config.warnings, *key_warnings(config.general.key_dir), *around.warnings):
+    warnings = [*config.warnings, *key_warnings(config.general.key_dir), *around.warnings]
+    warnings += certificate_warnings(config, int(time.time() * 1000))
+    for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     problems = [
         *around.problems,

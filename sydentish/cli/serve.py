@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import click
@@ -22,6 +23,7 @@ from sydentish.keyfiles import KeyProblem, generate_key, key_files, key_warnings
 from sydentish.lifecycle import ListenerProblem, why_not_starting
 from sydentish.logs import LogFile, open_log, start_logging
 from sydentish.parts.gateways import GatewayProblem
+from sydentish.parts.replication import certificate_warnings
 from sydentish.replication.credentials import TlsProblem
 from sydentish.senders.render import TemplateProblem
 from sydentish.store.migrate import SchemaError, migrate_sqlite, shipped_steps
@@ -62,6 +64,7 @@ def _serve(config: Config, config_path: Path, log: LogFile, *, init: bool) -> in
     start_logging(log, config.log.level)
     connections, too_many = bounded_connections(config, raise_limit())
     warnings = [*map(str, config.warnings), *key_warnings(config.general.key_dir)]
+    warnings += certificate_warnings(config, int(time.time() * 1000))
     for warning in (*warnings, too_many):
         if warning is not None:
             _log.warn("{warning}", warning=warning)

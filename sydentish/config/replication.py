@@ -88,10 +88,10 @@ class Replication:
         values.integer(10, 10_000), "500", "How many statements, binds and unbinds, are pushed at once."
     )
     body_limit: int | None = option(
-        values.limit(values.size), "16M", "The largest body of a push from a peer, or off for any size."
+        values.limit(values.size), "4M", "The largest body of a push from a peer, or off for any size."
     )
     max_statements: int = option(
-        values.integer(1, 1_000_000), "10000", "How many statements one push from a peer may bring."
+        values.integer(500, 1_000_000), "1000", "How many statements one push from a peer may bring."
     )
     max_future: int = option(
         values.duration(), "5m", "How far ahead of the clock here what a peer states may be dated."

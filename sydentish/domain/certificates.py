@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from cryptography import x509
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 # Some parts are read only when they are asked for, and a part that is malformed says so only then.
 _UNREADABLE = (
@@ -12,6 +12,9 @@ _UNREADABLE = (
     x509.ExtensionNotFound,
     x509.UnsupportedGeneralNameType,
 )
+
+_SOON_MS = 30 * 24 * 3600 * 1000
+_USAGES = ((ExtendedKeyUsageOID.SERVER_AUTH, "servers"), (ExtendedKeyUsageOID.CLIENT_AUTH, "clients"))
 
 
 def names_in(certificate: x509.Certificate) -> tuple[str, ...]:
@@ -22,10 +25,40 @@ def names_in(certificate: x509.Certificate) -> tuple[str, ...]:
     other name.
 
     Returns:
-        DNS names in lower case, IP addresses in their canonical form, common names in lower case.
+        DNS names and common names in lower case, as far as they are ASCII; IP addresses in their canonical form.
     """
     found = [*_read(_alternative_names(certificate)), *_read(_common_names(certificate))]
-    return tuple(dict.fromkeys(name for name in found if name))
+    # Lower case makes ASCII letters of some others.
+    return tuple(dict.fromkeys(name.lower() for name in found if name and name.isascii()))
+
+
+def shortcomings(certificate: x509.Certificate, now_ms: int) -> list[str]:
+    """Why other servers will not, or soon not, accept a certificate that is shown to them by a server and by a client.
+
+    Args:
+        certificate: ours.
+        now_ms: the time, in ms.
+
+    Returns:
+        What begins with a verb.
+    """
+    until = certificate.not_valid_after_utc
+    left_ms = until.timestamp() * 1000 - now_ms
+    found = []
+    if left_ms <= 0:
+        found.append(f"has expired on {until:%Y-%m-%d}")
+    elif left_ms < _SOON_MS:
+        found.append(f"expires on {until:%Y-%m-%d}")
+    try:
+        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except _UNREADABLE:
+        return found
+    for usage, whom in _USAGES:
+        if usage not in usages and ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in usages:
+            found.append(
+                f"is not for {whom}: its extended key usage must have {whom[:-1]}Auth, or not be there"
+            )
+    return found
 
 
 def _read(names: Iterator[str]) -> list[str]:
@@ -39,7 +72,7 @@ def _alternative_names(certificate: x509.Certificate) -> Iterator[str]:
     extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     for name in extension.value:
         if isinstance(name, x509.DNSName):
-            yield name.value.lower()
+            yield name.value
         elif isinstance(name, x509.IPAddress):
             yield str(name.value)
 
@@ -47,4 +80,4 @@ def _alternative_names(certificate: x509.Certificate) -> Iterator[str]:
 def _common_names(certificate: x509.Certificate) -> Iterator[str]:
     for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME):
         if isinstance(attribute.value, str):
-            yield attribute.value.lower()
+            yield attribute.value

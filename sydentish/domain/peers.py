@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from sydentish.domain.keys import decode_base64
-from sydentish.domain.signatures import is_signed, signed_message
+from sydentish.domain.signatures import check_signed_by
 
 PUSH_PATH = "/_matrix/identity/replicate/v1/push"
 """Where statements are posted to, as Sydent has it."""
@@ -14,6 +14,18 @@ CHECK_PATH = "/_matrix/identity/replicate/v1/check"
 
 DIGESTS_PATH = "/_matrix/identity/replicate/v1/digests"
 """Where a peer can be asked what it knows of our statements; ours only."""
+
+MOST_IDS = 100_000
+"""How many numbers of statements one question for digests may be about."""
+
+MOST_DIGESTS = 1000
+"""How many digests one answer may have."""
+
+STATEMENTS_PATH = "/_matrix/identity/replicate/v1/statements"
+"""Where a peer can be asked for binds of ours that it knows; ours only."""
+
+MOST_STATEMENTS = 1000
+"""How many statements may be asked for at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +50,13 @@ class Peer:
         Raises:
             ValueError: it has not; the message says why.
         """
-        signatures = value.get("signatures")
-        own = signatures.get(self.name) if isinstance(signatures, dict) else None
-        if not isinstance(own, dict) or not own:
-            raise ValueError(f"is not signed by {self.name}")
-        known = [key_id for key_id in own if key_id in self.keys]
-        if not known:
-            raise ValueError(f"is signed by {self.name} with none of the keys that are known of it")
-        message = signed_message(value)
-        if not any(is_signed(message, _bytes(own[key_id]), _bytes(self.keys[key_id])) for key_id in known):
-            raise ValueError(f"has a wrong signature of {self.name}")
+        check_signed_by(value, self.name, self.keys.get)
 
     def own_part(self, value: Mapping[str, object]) -> dict[str, object]:
-        """Of a JSON object that the peer has signed: what it has signed, and its signatures."""
+        """Of a JSON object that the peer has signed: what it has signed, and its signatures by keys that are known."""
         signatures = value.get("signatures")
         own = signatures.get(self.name) if isinstance(signatures, dict) else None
-        kept = {key_id: text for key_id, text in (own or {}).items() if isinstance(text, str)}
+        kept = {key_id: text for key_id, text in (own or {}).items() if key_id in self.keys}
         return {key: value[key] for key in value if key != "unsigned"} | {"signatures": {self.name: kept}}
 
 
@@ -86,22 +89,33 @@ class Refused:
     reason: str
 
 
+FailureKind = Literal[
+    "unreachable",  # there is no connection
+    "certificate",  # one of us does not accept the other's, or TLS fails otherwise
+    "timeout",  # it takes too long
+    "unknown_peer",  # it does not know us
+    "refused",  # it takes none of what is pushed
+    "too_large",  # it takes no pushes of this size
+    "status",  # it answers with another HTTP status
+    "answer",  # its answer makes no sense
+]
+"""How a push can fail."""
+
+REFUSED: FailureKind = "refused"
+
+
 @dataclass(frozen=True, slots=True)
 class Failed:
     """The peer could not be reached, or understood.
 
     Attributes:
-        kind: one word of `FAILURE_KINDS`.
+        kind: in one word.
         reason: for the operator.
     """
 
-    kind: str
+    kind: FailureKind
     reason: str
 
-
-FAILURE_KINDS = ("unreachable", "certificate", "timeout", "unknown_peer", "refused", "status", "answer")
-"""How a push can fail: there is no connection; one of us does not accept the other's certificate; it takes too long; the
-peer does not know us; it takes none of what is pushed; it answers with another HTTP status; its answer makes no sense."""
 
 Outcome = Accepted | Refused | Failed
 
@@ -122,8 +136,4 @@ def settled(pushed: Collection[int], outcome: Outcome, *, parked: bool = False) 
     named = outcome.origin_ids & frozenset(pushed)
     if named and (parked or len(named) < len(pushed)):
         return Refused(named, outcome.reason)
-    return Failed("refused", outcome.reason)
-
-
-def _bytes(text: object) -> bytes:
-    return (decode_base64(text) if isinstance(text, str) else None) or b""
+    return Failed(REFUSED, outcome.reason)

@@ -1,10 +1,12 @@
 """What servers sign: canonical JSON, with Ed25519 (specification, appendices, "Signing JSON")."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from canonicaljson import encode_canonical_json
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
+
+from sydentish.domain.keys import decode_base64
 
 ED25519 = "ed25519:"
 """What the ID of such a key begins with; there is no other algorithm yet."""
@@ -67,3 +69,32 @@ def is_signed(message: bytes, signature: bytes, public_key: bytes) -> bool:
         # ValueError: it is not of the right length.
         return False
     return True
+
+
+def check_signed_by(
+    value: Mapping[str, object], server_name: str, public_key: Callable[[str], str | None]
+) -> None:
+    """Whether a server has signed a JSON object, with one of the keys that are known of it.
+
+    Args:
+        value: the object.
+        server_name: the server.
+        public_key: its key of an ID, in base64; None where none is known.
+
+    Raises:
+        ValueError: it has not; the message says why.
+    """
+    signatures = value.get("signatures")
+    own = signatures.get(server_name) if isinstance(signatures, dict) else None
+    if not isinstance(own, dict) or not own:
+        raise ValueError(f"is not signed by {server_name}")
+    known = [(text, key) for key_id, text in own.items() if (key := public_key(key_id)) is not None]
+    if not known:
+        raise ValueError(f"is signed by {server_name} with none of the keys that are known of it")
+    message = signed_message(value)
+    if not any(is_signed(message, _bytes(text), _bytes(key)) for text, key in known):
+        raise ValueError(f"has a wrong signature of {server_name}")
+
+
+def _bytes(text: object) -> bytes:
+    return (decode_base64(text) if isinstance(text, str) else None) or b""

@@ -9,11 +9,13 @@ from twisted.internet.interfaces import IStreamServerEndpoint
 
 from sydentish.actions.ports import PushReceiver, StatementTaker
 from sydentish.config import Config
+from sydentish.domain.certificates import shortcomings
 from sydentish.domain.keys import KeyRing
 from sydentish.lifecycle import Listener
 from sydentish.metrics import Metrics
 from sydentish.parts.answering import Web
 from sydentish.parts.world import World
+from sydentish.replication.credentials import TlsProblem, read_certificate
 from sydentish.replication.link import PeerLink
 from sydentish.replication.peers import Peers
 from sydentish.replication.pusher import Pusher
@@ -90,8 +92,7 @@ def make_replication(
     options = config.replication
     tls = peer_tls(config)
     if tls is None:
-        peers = Peers(db=db, configured=config.peers, on_known=lambda: None, now_ms=world.now_ms)
-        return Replication(peers, None)
+        return Replication(_peers(config, world, db, lambda: None), None)
     pusher = Pusher(
         db=db,
         keys=keys,
@@ -114,9 +115,13 @@ def make_replication(
         max_future_ms=options.max_future,
         now_ms=world.now_ms,
     )
-    peers = Peers(db=db, configured=config.peers, on_known=pusher.greet, now_ms=world.now_ms)
+    peers = _peers(config, world, db, pusher.greet)
     exchange = Exchange(pusher, receiver, lambda endpoint: TlsEndpoint(endpoint, tls, world.reactor))
     return Replication(peers, exchange)
+
+
+def _peers(config: Config, world: World, db: Database, on_known: Callable[[], None]) -> Peers:
+    return Peers(db=db, configured=config.peers, clock=world.reactor, on_known=on_known, now_ms=world.now_ms)
 
 
 def peer_tls(config: Config) -> PeerTls | None:
@@ -129,6 +134,21 @@ def peer_tls(config: Config) -> PeerTls | None:
     if options.certificate_file is None or options.ca_file is None:
         return None
     return PeerTls.load(options.certificate_file, options.key_file, options.ca_file)
+
+
+def certificate_warnings(config: Config, now_ms: int) -> list[str]:
+    """What is wrong with our certificate although the server starts with it.
+
+    Args:
+        config: what the operator has chosen.
+        now_ms: the time, in ms.
+    """
+    path = config.replication.certificate_file
+    try:
+        found = [] if path is None else shortcomings(read_certificate(path), now_ms)
+    except TlsProblem:  # is told of where the server would need it
+        found = []
+    return [str(config.places.problem("replication", "certificate_file", each)) for each in found]
 
 
 def peer_link(config: Config, world: World, tls: PeerTls) -> PeerLink:
@@ -178,7 +198,8 @@ def make_resync(
 
 def _note_push(metrics: Metrics, peer: str, outcome: str, seconds: float) -> None:
     metrics.replication_pushes.labels(peer, outcome).inc()
-    metrics.replication_push_seconds.labels(peer).observe(seconds)
+    if outcome == "accepted":
+        metrics.replication_push_seconds.labels(peer).observe(seconds)
 
 
 def _note_received(metrics: Metrics, peer: str, counts: Mapping[str, int]) -> None:

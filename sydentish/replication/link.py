@@ -20,7 +20,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
-from sydentish.domain.peers import PUSH_PATH, Accepted, Failed, Outcome, Peer, Refused
+from sydentish.domain.peers import PUSH_PATH, Accepted, Failed, FailureKind, Outcome, Peer, Refused
 from sydentish.domain.statements import read_origin_id
 from sydentish.outgoing import AnswerTooLarge, OneConnection, WholeBody
 from sydentish.replication.tls import PeerTls
@@ -30,6 +30,8 @@ from sydentish.waiting import cancellable, within
 _OK = 200
 _BAD_REQUEST = 400
 _FORBIDDEN = 403
+_NOT_FOUND = 404
+_TOO_LARGE = 413
 # What status line and headers may take.
 _MAX_HEAD = 64 * 1024
 _MOST_FAILED_IDS = 10_000
@@ -43,11 +45,11 @@ class LinkFailed(Exception):
     """A peer has given no answer.
 
     Attributes:
-        kind: one word of `FAILURE_KINDS`.
+        kind: in one word, see `Failed`.
         reason: what went wrong, for the operator; without secrets.
     """
 
-    def __init__(self, kind: str, reason: str) -> None:
+    def __init__(self, kind: FailureKind, reason: str) -> None:
         super().__init__(reason)
         self.kind = kind
         self.reason = reason
@@ -178,6 +180,11 @@ class PeerLink:
         return headers
 
 
+def is_answer_of_sydent(answer: Answer) -> bool:
+    """Whether it is what a Sydent answers to a question that it does not know: a 404 that is a page, not JSON."""
+    return answer.status == _NOT_FOUND and answer.body is None
+
+
 def outcome_of(answer: Answer, certificate_names: Sequence[str]) -> Outcome:
     """What a peer makes of what was pushed.
 
@@ -196,6 +203,8 @@ def outcome_of(answer: Answer, certificate_names: Sequence[str]) -> Outcome:
     if answer.status == _FORBIDDEN and answer.errcode == "M_UNKNOWN_PEER":
         names = ", ".join(certificate_names) or "nobody"
         return Failed("unknown_peer", f"it knows no peer with our certificate, which is for {names}")
+    if answer.status == _TOO_LARGE or (answer.status == _BAD_REQUEST and answer.errcode == "M_INVALID_PARAM"):
+        return Failed("too_large", f"it takes no pushes of this size: {_told(body.get('error'))}")
     code = f" {answer.errcode}" if answer.errcode else ""
     return Failed("status", f"HTTP {answer.status}{code}")
 

@@ -1,5 +1,6 @@
 """Pushing our own statements to the peers."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from sydentish.domain.keys import KeyRing
-from sydentish.domain.peers import Accepted, Failed, Outcome, Refused, settled
+from sydentish.domain.peers import REFUSED, Accepted, Failed, Outcome, Refused, settled
 from sydentish.replication.link import Link
 from sydentish.replication.preparing import Push, prepare
 from sydentish.store import pushes as push_rows
@@ -24,11 +25,11 @@ _HEARTBEAT_MS = 600_000
 _WAKE_INTERVAL_MS = 30_000
 """How often pushes of a peer can wake ours to it."""
 
-_PARKED_MS = 3_600_000
-"""How long a statement that a peer has refused by name is not tried again."""
-
 _MIN_BATCH = 10
 """A peer that does not take a whole batch in time is sent smaller ones, but none smaller than this."""
+
+_PATIENCE = 20
+"""How many times in a row a peer can refuse some of what it is sent, and is sent the rest at once."""
 
 _log = Logger()
 
@@ -47,7 +48,8 @@ class Pusher(Service):
         lease_ms: how long a peer belongs to this process, in ms; longer than a push takes.
         now_ms: the time, in ms.
         jitter: a random number between -1 and 1.
-        on_push: hears of each push: the peer, `accepted`, `parked` or the kind of failure, and how long it took, in s.
+        on_push: hears of each push: the peer, how it ended, and how long it took in s. It ends as `accepted`, as `empty`
+            if there was nothing in it, as `parked` if some was refused, or as the kind of failure.
     """
 
     def __init__(
@@ -81,6 +83,8 @@ class Pusher(Service):
         self._left_alone: set[str] = set()
         # How many statements go into one push, for peers that did not take as many in time.
         self._sizes: dict[str, int] = {}
+        # How many times in a row each peer has refused something of what it was sent.
+        self._refusals: Counter[str] = Counter()
         self._heartbeat_ms = _HEARTBEAT_MS
         self._due = False
         self._sleep: Deferred[None] | None = None
@@ -212,14 +216,16 @@ class Pusher(Service):
 
     async def _settle(self, name: str, push: Push, outcome: Outcome, seconds: float) -> bool:
         decided = settled(push.origin_ids, outcome, parked=bool(push.batch.parked_ids))
+        if isinstance(decided, Refused) and not push.batch.parked_ids:
+            self._refusals[name] += 1
+            if self._refusals[name] > _PATIENCE:
+                decided = Failed(REFUSED, decided.reason)
+        elif isinstance(decided, Accepted):
+            self._refusals[name] = 0
         now_ms = self._now_ms()
-        if isinstance(decided, Failed) and decided.kind == "timeout":
-            smaller = len(push.batch.statements) // 2
-            self._sizes[name] = max(min(_MIN_BATCH, self._batch_size), smaller)
-        else:
-            self._sizes.pop(name, None)
+        self._fit(name, decided, len(push.batch.statements))
         if isinstance(decided, Accepted):
-            self._on_push(name, "accepted", seconds)
+            self._on_push(name, "accepted" if push.batch.statements else "empty", seconds)
             was_failing = await self._db.write(
                 push_rows.acknowledged, name, push.batch, push.lease_until_ts, now_ms
             )
@@ -233,10 +239,28 @@ class Pusher(Service):
             await self._fail(name, push, decided)
         return isinstance(decided, Accepted) and push.more
 
+    def _fit(self, name: str, outcome: Outcome, pushed: int) -> None:
+        """Halves what a peer is sent at once when that was too much for it, and sends a little more while it is not."""
+        size = self._sizes.pop(name, self._batch_size)
+        kind = outcome.kind if isinstance(outcome, Failed) else None
+        if kind in ("timeout", "too_large"):
+            size = max(min(_MIN_BATCH, self._batch_size), pushed // 2)
+        elif kind == REFUSED:
+            size = self._batch_size  # perhaps it has nothing against those that come behind
+        elif kind is None:
+            size = size * 5 // 4
+        if size < self._batch_size:
+            self._sizes[name] = size
+
     async def _park(self, name: str, push: Push, refused: Refused) -> None:
-        retry_ts = self._now_ms() + _PARKED_MS
         await self._db.write(
-            push_rows.park, name, refused.origin_ids, refused.reason, retry_ts, push.lease_until_ts
+            push_rows.park,
+            name,
+            refused.origin_ids,
+            refused.reason,
+            push.lease_until_ts,
+            self._now_ms(),
+            self._jitter(),
         )
         _log.warn(
             "{peer} refuses {number} of {all} statements, and is sent the others: {reason}; see sydentish peers show {peer}",
@@ -248,7 +272,7 @@ class Pusher(Service):
 
     async def _fail(self, name: str, push: Push, failed: Failed) -> None:
         retry_ts = await self._db.write(
-            push_rows.failed, name, failed.reason, push.lease_until_ts, self._now_ms(), self._jitter()
+            push_rows.failed, name, failed, push.lease_until_ts, self._now_ms(), self._jitter()
         )
         _log.warn(
             "a push to {peer} failed: {reason}; tried again in {seconds} s",

@@ -1,22 +1,27 @@
 """What peers push here, and what they ask."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+import orjson
 from twisted.logger import Logger
 
 from sydentish.actions.ports import SignsOfLife, StatementTaker
 from sydentish.domain.errors import InvalidParam, UnknownPeer, VerificationFailed
 from sydentish.domain.keys import KeyRing
-from sydentish.domain.peers import Peer
+from sydentish.domain.peers import MOST_DIGESTS, MOST_IDS, MOST_STATEMENTS, Peer
 from sydentish.domain.signatures import canonical
-from sydentish.domain.statements import Statement, UnusableStatement, read_origin_id, read_statement
+from sydentish.domain.statements import Statement, UnusableStatement, order_of, read_origin_id, read_statement
+from sydentish.domain.threepids import Threepid
+from sydentish.store import associations as association_rows
 from sydentish.store import peers as peer_rows
 from sydentish.store import statements as statement_rows
 from sydentish.store.database import Database, Tx
 
-_MAX_IDS = 100_000
-_MAX_DIGESTS = 1000
+_LONGEST_STATEMENT = 4096
+"""How many bytes are kept of one statement: whoever signs more has signed more than a statement."""
+
+_LONGEST_NUMBER = 20
 
 _log = Logger()
 
@@ -71,7 +76,7 @@ class Receiver:
     async def receive(self, peer: str, statements: Mapping[str, object]) -> None:
         """See `PushReceiver`."""
         if len(statements) > self._max_statements:
-            raise InvalidParam("sgAssocs", f"must be at most {self._max_statements} associations")
+            raise InvalidParam("sgAssocs", f"must be at most {self._max_statements} statements")
         # Checked in a thread, and not in the one that writes: a signature costs as much as ten look-ups.
         try:
             checked = await self._db.read(self._check_all, peer, statements, self._now_ms())
@@ -105,12 +110,18 @@ class Receiver:
 
     async def digests(self, peer: str, after: int, until: int, size: int) -> dict[str, object]:
         """See `PushReceiver`."""
-        if until - after > _MAX_IDS:
-            raise InvalidParam("until", f"must be at most {_MAX_IDS} above after")
-        if until - after > size * _MAX_DIGESTS:
-            raise InvalidParam("size", f"must be so large that these are at most {_MAX_DIGESTS} digests")
+        if until - after > MOST_IDS:
+            raise InvalidParam("until", f"must be at most {MOST_IDS} above after")
+        if until - after > size * MOST_DIGESTS:
+            raise InvalidParam("size", f"must be so large that these are at most {MOST_DIGESTS} digests")
         found = await self._db.read(_digests, peer, after, until, size)
         return {"digests": {str(start): list(digest) for start, digest in found.items()}}
+
+    async def statements(self, peer: str, origin_ids: Collection[int]) -> dict[str, object]:
+        """See `PushReceiver`."""
+        if len(origin_ids) > MOST_STATEMENTS:
+            raise InvalidParam("ids", f"must be at most {MOST_STATEMENTS}")
+        return {"sgAssocs": await self._db.read(_statements, peer, origin_ids)}
 
     def _check_all(self, tx: Tx, name: str, statements: Mapping[str, object], now_ms: int) -> list[_Checked]:
         """Those that can be used; raises if one of them is not what it should be."""
@@ -128,7 +139,7 @@ class Receiver:
         if unusable:
             number, reason = next(iter(unusable.items()))
             _log.warn(
-                "{count} of {pushed} associations that {peer} has pushed are of no use here; {number}: {reason}",
+                "{count} of {pushed} statements that {peer} has pushed are of no use here; {number}: {reason}",
                 count=len(unusable),
                 pushed=len(statements),
                 peer=name,
@@ -141,7 +152,7 @@ class Receiver:
         origin_id, reason = next(iter(failed.items()))
         number = _number(origin_id)
         _log.warn(
-            "a push of {peer} was refused because of {failed} of {pushed} associations; {number}: {reason}",
+            "a push of {peer} was refused because of {failed} of {pushed} statements; {number}: {reason}",
             peer=name,
             failed=len(failed),
             pushed=pushed,
@@ -149,8 +160,8 @@ class Receiver:
             reason=reason,
         )
         raise VerificationFailed(
-            f"Nothing was taken because of {len(failed)} of {pushed} associations; {number}: {reason}",
-            tuple(failed),
+            f"Nothing was taken because of {len(failed)} of {pushed} statements; {number}: {reason}",
+            tuple(origin_id[:_LONGEST_NUMBER] for origin_id in failed),
         )
 
     def _check(self, peer: Peer, origin_id: str, value: object, now_ms: int) -> _Checked:
@@ -162,12 +173,19 @@ class Receiver:
         ahead_ms = statement.ts - now_ms
         if ahead_ms > self._max_future_ms:
             raise ValueError(f"is dated {ahead_ms // 1000} s in the future: compare the clocks")
-        return _Checked(statement, canonical(peer.own_part(value)).decode())
+        signed = canonical(peer.own_part(value))
+        if len(signed) > _LONGEST_STATEMENT:
+            raise UnusableStatement(f"has more than {_LONGEST_STATEMENT} bytes")
+        return _Checked(statement, signed.decode())
 
     def _take_all(self, tx: Tx, name: str, checked: list[_Checked], now_ms: int) -> int:
         _known(tx, name)  # it may have been removed meanwhile
         peer_rows.received(tx, name, now_ms)
-        return sum(self._taker.take(tx, each.statement, each.signed, now_ms) for each in checked)
+        # What is outdated within the push itself need not be told to any homeserver.
+        newest: dict[Threepid, _Checked] = {}
+        for each in sorted(checked, key=lambda each: order_of(each.statement)):
+            newest[each.statement.threepid] = each
+        return sum(self._taker.take(tx, each.statement, each.signed, now_ms) for each in newest.values())
 
 
 def _known(tx: Tx, name: str) -> Peer:
@@ -179,6 +197,12 @@ def _known(tx: Tx, name: str) -> Peer:
 
 def _digests(tx: Tx, name: str, after: int, until: int, size: int) -> dict[int, tuple[int, str]]:
     return statement_rows.digests(tx, _known(tx, name).name, after, until, size)
+
+
+def _statements(tx: Tx, name: str, origin_ids: Collection[int]) -> dict[str, object]:
+    """Read again in a thread, too."""
+    found = association_rows.signed_by(tx, _known(tx, name).name, origin_ids, _LONGEST_STATEMENT)
+    return {str(origin_id): orjson.loads(signed) for origin_id, signed in found.items()}
 
 
 def _number(origin_id: str) -> str:

@@ -1,30 +1,41 @@
 """Comparing what a peer knows of our statements with what we know of them, and sending what is missing there."""
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import TypeVar
 
 import orjson
 
+from sydentish.domain.associations import Association
 from sydentish.domain.keys import KeyRing
-from sydentish.domain.peers import DIGESTS_PATH, Accepted, Failed, Outcome, Peer, Refused, settled
-from sydentish.domain.statements import MAX_ORIGIN_ID, read_origin_id
-from sydentish.replication.link import Answer, LinkFailed, PeerLink
-from sydentish.replication.trial import is_unknown_to_a_sydent
+from sydentish.domain.peers import (
+    DIGESTS_PATH,
+    MOST_DIGESTS,
+    MOST_IDS,
+    STATEMENTS_PATH,
+    Accepted,
+    Failed,
+    Outcome,
+    Peer,
+    Refused,
+    settled,
+)
+from sydentish.domain.statements import MAX_ORIGIN_ID
+from sydentish.replication.comparing import Digests, read_binds, read_digests
+from sydentish.replication.leftovers import Leftovers, bring_back, ours_among
+from sydentish.replication.link import Answer, LinkFailed, PeerLink, is_answer_of_sydent
 from sydentish.store import peers as peer_rows
 from sydentish.store import pushes as push_rows
 from sydentish.store import statements as statement_rows
 from sydentish.store.database import Database, Tx
 
-# What a peer answers at once.
-_MOST_IDS = 100_000
-_MOST_DIGESTS = 1000
-_SIZE = _MOST_IDS // _MOST_DIGESTS
-_PARKED_MS = 3_600_000
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+T = TypeVar("T")
 
-Digests = Mapping[int, tuple[int, str]]
+_SIZE = MOST_IDS // MOST_DIGESTS
+_PARKED_MS = 3_600_000
+# Fewer than may be asked for: even the longest of ours must fit into an answer.
+_BINDS_AT_ONCE = 500
 
 
 @dataclass(slots=True)
@@ -37,8 +48,10 @@ class Resynced:
         refused: those that the peer refuses by name, and what it says of them.
         erased: how many it does not have, and cannot be sent since their addresses are erased.
         outdated: how many it took, but does not keep, since it knows newer ones of other servers.
-        foreign: how many of our statements it has that are no longer known here.
-        starts_over: whether it cannot be compared, so that everything is pushed to it again.
+        gone: how many it still had although they were unbound and erased here, and that it now has no longer.
+        superseded: how many it has although newer ones are known here, which it is sent by whoever has stated them.
+        foreign: how many others it has of which nothing is known here.
+        starts_over: whether it cannot be compared since it seems to be a Sydent, so that everything is pushed to it again.
         failure: why it ended early, or None.
     """
 
@@ -47,6 +60,8 @@ class Resynced:
     refused: dict[int, str] = field(default_factory=dict)
     erased: int = 0
     outdated: int = 0
+    gone: int = 0
+    superseded: int = 0
     foreign: int = 0
     starts_over: bool = False
     failure: str | None = None
@@ -57,7 +72,7 @@ class ResyncFailed(Exception):
 
 
 class _CannotCompare(Exception):
-    """The peer does not know digests."""
+    """The peer does not know digests: it seems to be a Sydent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +125,9 @@ class Resync:
     async def _run(self, peer: Peer, found: Resynced) -> None:
         # A little further than ours: that the peer has more shows that our database was set back.
         last = await self._db.read(statement_rows.last_id, self._keys.server_name)
-        end = min(last + _MOST_IDS, MAX_ORIGIN_ID)
-        for after in range(0, end, _MOST_IDS):
-            until = min(after + _MOST_IDS, end)
+        end = min(last + MOST_IDS, MAX_ORIGIN_ID)
+        for after in range(0, end, MOST_IDS):
+            until = min(after + MOST_IDS, end)
             await self._range(peer, after, until, found)
             self._on_progress(until, end)
 
@@ -122,26 +137,63 @@ class Resync:
         found.compared += sum(count for count, _ in ours.values())
         differing = sorted(start for start in {*ours, *theirs} if ours.get(start) != theirs.get(start))
         for first, last in _spans(differing):
-            # Where the peer has nothing at all, there is nothing to be asked either.
-            empty = not any(first <= start <= last for start in theirs)
+            # Where the peer has nothing at all, there is nothing to be asked either; unless it was sent unbinds just now.
+            empty = not found.gone and not any(first <= start <= last for start in theirs)
             await self._narrow(peer, first, min(last + _SIZE, until), found, empty=empty)
 
     async def _narrow(self, peer: Peer, after: int, until: int, found: Resynced, *, empty: bool) -> None:
         """Compares one by one."""
         ours, theirs = await self._both(peer, after, until, 1, empty=empty)
         missing = [start + 1 for start, digest in sorted(ours.items()) if theirs.get(start) != digest]
-        taken: set[int] = set()
-        if missing:
-            parked = {origin_id for origin_id, _ in await self._db.read(push_rows.parked, peer.name)}
-            for again in (False, True):
-                # Those that were refused before go for themselves: that they are refused again is no news.
-                ids = [each for each in missing if (each in parked) is again]
-                for at in range(0, len(ids), self._batch_size):
-                    taken |= await self._send(peer, ids[at : at + self._batch_size], found, parked=again)
+        taken = await self._send_all(peer, missing, found)
         if taken:
             ours, theirs = await self._both(peer, after, until, 1)
             found.outdated += sum(ours.get(each - 1) != theirs.get(each - 1) for each in taken)
-        found.foreign += len(theirs.keys() - ours.keys())
+        left = {start: digest for start, digest in theirs.items() if start not in ours}
+        if left:
+            taken |= await self._clear_away(peer, after, until, left, found)
+        found.erased += len(set(missing) - taken - found.refused.keys())
+
+    async def _clear_away(
+        self, peer: Peer, after: int, until: int, left: Digests, found: Resynced
+    ) -> set[int]:
+        """Sends the unbinds of what only the peer knows; which of them it has taken."""
+        ids = sorted(start + 1 for start in left)
+        leftovers = Leftovers()
+        for at in range(0, len(ids), _BINDS_AT_ONCE):
+            told = await self._binds(peer, ids[at : at + _BINDS_AT_ONCE])
+            # In a thread, and not in the one that writes, as in the server.
+            ours = await self._db.read(self._ours_among, told, left)
+            if ours:
+                became = await self._db.write(bring_back, peer.name, ours, self._now_ms())
+                leftovers.unbound |= became.unbound
+                leftovers.outdated |= became.outdated
+        unbound = leftovers.unbound
+        taken = await self._send_all(peer, sorted(set(unbound.values())), found)
+        still = {start + 1 for start in await self._theirs(peer, after, until, 1)} if unbound else set(ids)
+        gone = unbound.keys() - still
+        refused = {bind for bind, unbind in unbound.items() if unbind in found.refused}
+        found.gone += len(gone)
+        found.superseded += len(leftovers.outdated)
+        found.foreign += len(set(ids) - gone - refused - leftovers.outdated)
+        return taken
+
+    def _ours_among(
+        self, _tx: Tx, told: Mapping[int, Mapping[str, object]], left: Digests
+    ) -> list[Association]:
+        return ours_among(told, left, self._keys)
+
+    async def _send_all(self, peer: Peer, origin_ids: Sequence[int], found: Resynced) -> set[int]:
+        """Sends them in batches; which of them the peer has taken."""
+        taken: set[int] = set()
+        if origin_ids:
+            parked = {origin_id for origin_id, _ in await self._db.read(push_rows.parked, peer.name)}
+            for again in (False, True):
+                # Those that were refused before go for themselves: that they are refused again is no news.
+                ids = [each for each in origin_ids if (each in parked) is again]
+                for at in range(0, len(ids), self._batch_size):
+                    taken |= await self._send(peer, ids[at : at + self._batch_size], found, parked=again)
+        return taken
 
     async def _send(
         self, peer: Peer, origin_ids: Sequence[int], found: Resynced, *, parked: bool
@@ -151,8 +203,6 @@ class Resync:
         while left:
             # Signed in a thread, as the server does.
             prepared = await self._db.read(self._prepare, left)
-            if len(left) == len(origin_ids):
-                found.erased += len(left) - len(prepared.sent)
             if not prepared.sent:
                 break
             outcome = settled(prepared.sent, await self._link.push(peer, prepared.body), parked=parked)
@@ -188,66 +238,40 @@ class Resync:
 
     async def _theirs(self, peer: Peer, after: int, until: int, size: int) -> Digests:
         asked = {"after": after, "until": until, "size": size}
+        answer = await self._ask(peer, DIGESTS_PATH, asked)
+        if is_answer_of_sydent(answer):
+            raise _CannotCompare
+        return _read(answer, lambda: read_digests(answer, after, until, size))
+
+    async def _binds(self, peer: Peer, origin_ids: Sequence[int]) -> Mapping[int, Mapping[str, object]]:
+        """What the peer has bound by our word; nothing where it cannot be asked that."""
+        answer = await self._ask(peer, STATEMENTS_PATH, {"ids": list(map(str, origin_ids))})
+        if answer.status == HTTPStatus.NOT_FOUND and answer.errcode == "M_UNRECOGNIZED":
+            return {}
+        return _read(answer, lambda: read_binds(answer, origin_ids))
+
+    async def _ask(self, peer: Peer, path: str, asked: Mapping[str, object]) -> Answer:
         try:
-            answer = await self._link.ask(peer, DIGESTS_PATH, orjson.dumps(asked))
+            return await self._link.ask(peer, path, orjson.dumps(asked))
         except LinkFailed as failed:
             raise ResyncFailed(failed.reason) from None
-        if is_unknown_to_a_sydent(answer):
-            raise _CannotCompare
-        if answer.status != HTTPStatus.OK:
-            code = f" {answer.errcode}" if answer.errcode else ""
-            raise ResyncFailed(f"it was asked what it knows, and answers HTTP {answer.status}{code}")
-        try:
-            return read_digests(answer, after, until, size)
-        except ValueError as error:
-            raise ResyncFailed(
-                f"it was asked what it knows, and its answer makes no sense: {error}"
-            ) from None
 
 
-def read_digests(answer: Answer, after: int, until: int, size: int) -> dict[int, tuple[int, str]]:
-    """What a peer answers of what it knows, as `store.statements.digests` has it.
-
-    Args:
-        answer: HTTP 200; nothing of it was checked yet.
-        after: the highest origin id that was not meant.
-        until: the highest that was.
-        size: how many origin ids were to go into one digest.
-
-    Raises:
-        ValueError: it is not that.
-    """
-    digests = (answer.body or {}).get("digests")
-    if not isinstance(digests, dict) or len(digests) > _MOST_DIGESTS:
-        raise ValueError("there are no digests in it, or too many")
-    found = {}
-    for key, value in digests.items():
-        start = _start(key)
-        if start is None or not after <= start < until or (start - after) % size:
-            raise ValueError("it has digests that were not asked for")
-        if not isinstance(value, list) or len(value) != 2:  # noqa: PLR2004 - a number and a hash
-            raise ValueError("a digest is none")
-        count, digest = value
-        if type(count) is not int or not 0 < count <= size:
-            raise ValueError("a digest is of none, or of too many")
-        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-            raise ValueError("a digest is none")
-        found[start] = (count, digest)
-    return found
-
-
-def _start(key: str) -> int | None:
+def _read(answer: Answer, read: Callable[[], T]) -> T:
+    if answer.status != HTTPStatus.OK:
+        code = f" {answer.errcode}" if answer.errcode else ""
+        raise ResyncFailed(f"it was asked what it knows, and answers HTTP {answer.status}{code}")
     try:
-        return read_origin_id(key)
-    except ValueError:
-        return None
+        return read()
+    except ValueError as error:
+        raise ResyncFailed(f"it was asked what it knows, and its answer makes no sense: {error}") from None
 
 
 def _spans(starts: Sequence[int]) -> Iterator[tuple[int, int]]:
     """The first and the last of neighbours that can be asked for one by one at once."""
     span: list[int] = []
     for start in starts:
-        if span and start + _SIZE - span[0] > _MOST_DIGESTS:
+        if span and start + _SIZE - span[0] > MOST_DIGESTS:
             yield span[0], span[-1]
             span = []
         span.append(start)

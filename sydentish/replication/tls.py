@@ -1,7 +1,9 @@
 """Mutual TLS with peers: each side shows a certificate, and knows whose it sees."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -16,10 +18,12 @@ from twisted.internet.interfaces import (
     IListeningPort,
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
+    IProtocol,
     IProtocolFactory,
     IReactorTime,
     IStreamServerEndpoint,
 )
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
@@ -31,6 +35,7 @@ from sydentish.replication.credentials import MUST_SHOW, check_key, read_certifi
 
 _MOST_NAMES_SHOWN = 5
 _MOST_LETTERS_SHOWN = 100
+_MOST_FROM_ONE_SOURCE = 20
 
 _log = Logger()
 
@@ -68,7 +73,7 @@ class WrongCertificateName(CertificateRefused):
     """
 
     def __init__(self, names: tuple[str, ...], wanted: Sequence[str]) -> None:
-        super().__init__(f"its certificate is for {_shown(names)}, not for {_shown(wanted)}")
+        super().__init__(f"its certificate is for {shown_names(names)}, not for {shown_names(wanted)}")
         self.names = names
 
 
@@ -142,17 +147,47 @@ class TlsEndpoint:
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """See `IStreamServerEndpoint`."""
-        factory = _TlsFactory(self._tls.server_context(), False, protocolFactory, self._clock)  # noqa: FBT003
+        factory = _TlsFactory(self._tls, protocolFactory, self._clock)
         listening: Deferred[IListeningPort] = self._endpoint.listen(factory)
         return listening
 
 
 class _TlsFactory(TLSMemoryBIOFactory):
-    """Lets the factory behind it turn connections away; Twisted's own would fail with each of them."""
+    """Bounds how many connections one source can have, which needs no certificate to hold one until it times out.
+
+    It lets the factory behind it turn connections away, too; Twisted's own would fail with each of them.
+    """
+
+    noisy = False
+
+    def __init__(self, tls: PeerTls, wrapped: IProtocolFactory, clock: IReactorTime) -> None:
+        super().__init__(tls.server_context(), False, wrapped, clock)  # noqa: FBT003
+        self._connected: Counter[str] = Counter()
 
     def buildProtocol(self, addr: IAddress | None) -> TLSMemoryBIOProtocol | None:  # type: ignore[override]
+        source = getattr(addr, "host", "")
+        if source and self._connected[source] >= _MOST_FROM_ONE_SOURCE:
+            return None
         inner = self.wrappedFactory.buildProtocol(addr)
-        return None if inner is None else self.protocol(self, inner)
+        if inner is None:
+            return None
+        self._connected[source] += 1
+        return _TlsProtocol(self, inner, partial(self._gone, source))
+
+    def _gone(self, source: str) -> None:
+        self._connected[source] -= 1
+        if not self._connected[source]:
+            del self._connected[source]
+
+
+class _TlsProtocol(TLSMemoryBIOProtocol):
+    def __init__(self, factory: _TlsFactory, inner: IProtocol, gone: Callable[[], None]) -> None:
+        super().__init__(factory, inner)  # type: ignore[no-untyped-call]
+        self._gone = gone
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._gone()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -171,7 +206,7 @@ def _told_if_refused(_: SSL.Connection, shown: crypto.X509, code: int, _depth: i
     if not good:
         _log.warn(
             "a certificate for {names} was refused: it {reason}",
-            names=_shown(_names(shown)),
+            names=shown_names(_names(shown)),
             reason=_reason(code, of_client=True),
         )
     return bool(good)
@@ -236,8 +271,8 @@ def _host_sent(url: str) -> bytes | None:
     return host.encode("ascii") if host.isascii() else idna.encode(host)
 
 
-def _shown(names: Sequence[str]) -> str:
-    """Some names, of which others may have chosen what is in them."""
+def shown_names(names: Sequence[str]) -> str:
+    """Some names for the operator, of which others may have chosen what is in them."""
     shown = ["".join(c if c.isprintable() else "?" for c in name[:_MOST_LETTERS_SHOWN]) for name in names]
     more = ["and more"] if len(shown) > _MOST_NAMES_SHOWN else []
     return ", ".join(shown[:_MOST_NAMES_SHOWN] + more) or "nobody"

@@ -13,7 +13,7 @@ from sydentish.domain.ids import parse_server_name
 from sydentish.domain.keys import KeyRing
 from sydentish.domain.peers import CHECK_PATH, PUSH_PATH, Accepted, Failed, Peer
 from sydentish.replication.handshake import shown_certificate
-from sydentish.replication.link import Answer, LinkFailed, PeerLink, outcome_of
+from sydentish.replication.link import Answer, LinkFailed, PeerLink, is_answer_of_sydent, outcome_of
 from sydentish.replication.remedies import remedy
 from sydentish.replication.tls import PeerTls
 
@@ -113,7 +113,7 @@ class Trial:
         greeting = {"server_name": self._keys.server_name, "peer": peer.name, "ts": sent_ms}
         try:
             answer = await self._link.ask(peer, CHECK_PATH, orjson.dumps(self._keys.sign(greeting)))
-            if is_unknown_to_a_sydent(answer):
+            if is_answer_of_sydent(answer):
                 return await self._talk_to_sydent(peer)
         except LinkFailed as failed:
             return [_failed("answer", failed)]
@@ -191,11 +191,6 @@ class Trial:
         refused = "what it states is refused here" if ahead_ms > 0 else "what we state is refused there"
         told = f"its clock is {seconds}: beyond {limit_ms // 1000} s, {refused}"
         return Finding("clock", ok=False, told=told, remedy="set the clocks of both servers by NTP")
-
-
-def is_unknown_to_a_sydent(answer: Answer) -> bool:
-    """Whether it is the answer of a Sydent to a question that it does not know: a 404 that is a page, not JSON."""
-    return answer.status == HTTPStatus.NOT_FOUND and answer.body is None
 
 
 def _its_key(peer: Peer, answer: Answer) -> Finding:

@@ -4,6 +4,7 @@ from OpenSSL import SSL
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 
+from sydentish.domain.peers import FailureKind
 from sydentish.outgoing import TIMED_OUT, Unusable, explain
 from sydentish.replication.tls import CertificateRefused
 
@@ -34,8 +35,8 @@ _TLS_TROUBLES = (
 )
 
 
-def why(error: Exception) -> tuple[str, str]:
-    """What has failed, as one word of `FAILURE_KINDS`, and the reason, without addresses, URLs or secrets."""
+def why(error: Exception) -> tuple[FailureKind, str]:
+    """What has failed, as one word, and the reason, without addresses, URLs or secrets."""
     causes = _causes(error)
     tls = _tls_reason(causes)
     reason = explain(error)

@@ -1,5 +1,7 @@
 """Associations."""
 
+from collections.abc import Collection
+
 from sydentish.domain.associations import Association
 from sydentish.domain.threepids import Threepid
 from sydentish.store.database import Tx
@@ -53,6 +55,29 @@ def signed_elsewhere(tx: Tx, threepid: Threepid) -> str | None:
         (threepid.medium, threepid.address),
     )
     return row[0] if row else None
+
+
+def signed_by(tx: Tx, origin_server: str, origin_ids: Collection[int], max_characters: int) -> dict[int, str]:
+    """The JSON objects that another server has signed, of those of its statements that are bound here, by their numbers.
+
+    Args:
+        tx: the transaction.
+        origin_server: the server; not this one.
+        origin_ids: the numbers.
+        max_characters: objects that are longer are left out.
+    """
+    found: dict[int, str] = {}
+    for origin_id in origin_ids:
+        row = tx.row(
+            """
+            SELECT signed FROM associations
+            WHERE origin_server = ? AND origin_id = ? AND length(signed) <= ? ORDER BY ts DESC LIMIT 1
+            """,
+            (origin_server, origin_id, max_characters),
+        )
+        if row is not None:
+            found[origin_id] = row[0]
+    return found
 
 
 def delete(tx: Tx, threepid: Threepid) -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from sydentish.domain.statements import MAX_ORIGIN_ID
 from sydentish.store.database import Tx
 from sydentish.store.peers import PeerState, states
-from sydentish.store.pushes import parked
 from sydentish.store.statements import log_between
 
 
@@ -33,30 +32,41 @@ def report(tx: Tx, server_name: str) -> list[PeerReport]:
         tx: the transaction.
         server_name: our own.
     """
+    parked = "SELECT count(*) FROM parked_statements WHERE peer = ?"
     return [
-        PeerReport(each, *lag(tx, server_name, each), len(parked(tx, each.peer.name))) for each in states(tx)
+        PeerReport(each, *lag(tx, server_name, each), _number(tx, parked, each.peer.name))
+        for each in states(tx)
     ]
 
 
 def lag(tx: Tx, server_name: str, state: PeerState) -> tuple[int, int | None]:
     """How many of our statements a peer has not acknowledged, and since when the oldest of them waits, in ms."""
     name, after = state.peer.name, state.acknowledged_id
-    rows = tx.rows(
-        """
-        SELECT count(*), NULL FROM associations WHERE origin_server = ? AND origin_id > ?
-        UNION ALL
-        SELECT count(*), NULL FROM tombstones WHERE origin_id > ?
-        UNION ALL
-        SELECT count(*), min(a.ts) FROM parked_statements AS p
-        CROSS JOIN associations AS a ON a.origin_server = ? AND a.origin_id = p.origin_id
-        WHERE p.peer = ? AND p.origin_id <= ?
-        UNION ALL
-        SELECT count(*), min(t.ts) FROM parked_statements AS p
-        CROSS JOIN tombstones AS t ON t.origin_id = p.origin_id
-        WHERE p.peer = ? AND p.origin_id <= ?
-        """,
-        (server_name, after, after, server_name, name, after, name, after),
+    behind = _number(
+        tx, "SELECT count(*) FROM associations WHERE origin_server = ? AND origin_id > ?", server_name, after
+    ) + _number(tx, "SELECT count(*) FROM tombstones WHERE origin_id > ?", after)
+    # With the plus sign SQLite looks each number up. Without, it takes the bound of the one for a range of the other,
+    # which it goes through for each row.
+    bound, unbound = (
+        tx.row(
+            f"""
+            SELECT count(*), min(made.ts) FROM parked_statements AS p
+            JOIN {table} AS made ON {whose} made.origin_id = +p.origin_id
+            WHERE p.peer = ? AND p.origin_id <= ?
+            """,  # noqa: S608 - constants
+            (*whom, name, after),
+        )
+        or (0, None)
+        for table, whose, whom in (
+            ("associations", "made.origin_server = ? AND", (server_name,)),
+            ("tombstones", "", ()),
+        )
     )
     fresh = log_between(tx, server_name, after, MAX_ORIGIN_ID, 1)
-    made = [ts for _, ts in rows if ts is not None] + [each.ts for each in fresh]
-    return sum(number for number, _ in rows), max(state.since_ts, min(made)) if made else None
+    made = [ts for ts in (bound[1], unbound[1], *(each.ts for each in fresh)) if ts is not None]
+    return behind + bound[0] + unbound[0], max(state.since_ts, min(made)) if made else None
+
+
+def _number(tx: Tx, sql: str, *params: str | int) -> int:
+    row = tx.row(sql, params)
+    return int(row[0]) if row else 0

@@ -4,10 +4,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sydentish.domain.delivery import LATE_CAP_MS, backoff_ms
+from sydentish.domain.peers import REFUSED, Failed
 from sydentish.domain.statements import MAX_ORIGIN_ID, Statement
 from sydentish.store.database import Tx
 from sydentish.store.peers import PeerState, state
-from sydentish.store.statements import erase_acknowledged, log_between, own_statement
+from sydentish.store.statements import erase_acknowledged, last_own_id, log_between, own_statement
 
 # Times further ahead than any back-off or lease can reach come from a clock that was wrong, and are over.
 _FARTHEST_MS = 2 * LATE_CAP_MS
@@ -63,20 +64,6 @@ def batch(tx: Tx, server_name: str, state: PeerState, now_ms: int, limit: int) -
     return Batch([each for each in again if each is not None], after, bool(due_ids), due_ids)
 
 
-def last_own_id(tx: Tx, server_name: str) -> int:
-    """The number of our newest statement that peers must be sent; 0 without any."""
-    row = tx.row(
-        """
-        SELECT coalesce(max(origin_id), 0) FROM (
-            SELECT max(origin_id) AS origin_id FROM associations WHERE origin_server = ?
-            UNION ALL SELECT max(origin_id) FROM tombstones
-        ) AS newest
-        """,
-        (server_name,),
-    )
-    return int(row[0]) if row else 0
-
-
 def due(tx: Tx, server_name: str, now_ms: int, heartbeat_ms: int) -> list[str]:
     """The peers that something is to be pushed to now.
 
@@ -84,7 +71,7 @@ def due(tx: Tx, server_name: str, now_ms: int, heartbeat_ms: int) -> list[str]:
         tx: the transaction.
         server_name: our own.
         now_ms: the time, in ms.
-        heartbeat_ms: a peer that has acknowledged nothing for so long is sent an empty push.
+        heartbeat_ms: a peer that has acknowledged nothing for so long is sent an empty push, as is one that has failed.
     """
     newest = last_own_id(tx, server_name)
     rows = tx.rows(
@@ -92,7 +79,7 @@ def due(tx: Tx, server_name: str, now_ms: int, heartbeat_ms: int) -> list[str]:
         SELECT name FROM peers
         WHERE source <> 'gone' AND paused = 0
             AND (retry_ts <= ? OR retry_ts > ?) AND (lease_until_ts <= ? OR lease_until_ts > ?)
-            AND (acknowledged_id < ? OR coalesce(last_success_ts, 0) NOT BETWEEN ? AND ?
+            AND (acknowledged_id < ? OR failures > 0 OR coalesce(last_success_ts, 0) NOT BETWEEN ? AND ?
                 OR EXISTS (
                     SELECT 1 FROM parked_statements AS p
                     WHERE p.peer = name AND (p.retry_ts <= ? OR p.retry_ts > ?)
@@ -189,28 +176,65 @@ def skip(tx: Tx, name: str, behind: Batch, lease_until_ts: int) -> None:
         let_go(tx, name, behind.parked_ids)
 
 
-def park(  # noqa: PLR0917 - a peer, statements and a time
-    tx: Tx, name: str, origin_ids: Collection[int], reason: str, retry_ts: int, lease_until_ts: int
+def park(  # noqa: PLR0917 - a peer, statements and times
+    tx: Tx,
+    name: str,
+    origin_ids: Collection[int],
+    reason: str,
+    lease_until_ts: int,
+    now_ms: int,
+    jitter: float,
 ) -> None:
-    """Notes that the peer has refused some statements by name, and when they are tried again; the lease ends.
+    """Notes that the peer has refused some statements by name, which are tried again later; the lease ends.
 
     Under a lease that has ended before, nothing is noted.
+
+    Args:
+        tx: the transaction.
+        name: the peer.
+        origin_ids: the statements.
+        reason: what it says.
+        lease_until_ts: the lease.
+        now_ms: the time, in ms.
+        jitter: a random number between -1 and 1.
     """
-    if release(tx, name, lease_until_ts):
-        hold_back(tx, name, origin_ids, reason, retry_ts)
+    if not release(tx, name, lease_until_ts):
+        return
+    for origin_id in origin_ids:
+        hold_back(tx, name, [origin_id], reason, now_ms)
+        row = tx.row(
+            "SELECT tries, parked_ts FROM parked_statements WHERE peer = ? AND origin_id = ?",
+            (name, origin_id),
+        )
+        if row is not None:
+            tries, parked_ts = row[0] + 1, row[1]
+            retry_ts = now_ms + backoff_ms(tries, now_ms - parked_ts, jitter)
+            tx.run(
+                "UPDATE parked_statements SET tries = ?, retry_ts = ? WHERE peer = ? AND origin_id = ?",
+                (tries, retry_ts, name, origin_id),
+            )
 
 
 def hold_back(tx: Tx, name: str, origin_ids: Collection[int], reason: str, retry_ts: int) -> None:
-    """As `park`, of statements that are sent without a lease."""
+    """Notes that some statements are to be sent to a peer once more, whatever it has acknowledged.
+
+    Args:
+        tx: the transaction.
+        name: the peer.
+        origin_ids: the statements.
+        reason: why, for the operator.
+        retry_ts: when, in ms.
+    """
     if state(tx, name) is None:
         return
     for origin_id in origin_ids:
         tx.run(
             """
-            INSERT INTO parked_statements (peer, origin_id, reason, retry_ts) VALUES (?, ?, ?, ?)
+            INSERT INTO parked_statements (peer, origin_id, reason, parked_ts, tries, retry_ts)
+            VALUES (?, ?, ?, ?, 0, ?)
             ON CONFLICT (peer, origin_id) DO UPDATE SET reason = excluded.reason, retry_ts = excluded.retry_ts
             """,
-            (name, origin_id, reason, retry_ts),
+            (name, origin_id, reason, retry_ts, retry_ts),
         )
 
 
@@ -230,7 +254,7 @@ def parked(tx: Tx, name: str) -> list[tuple[int, str]]:
 
 
 def failed(  # noqa: PLR0917 - a peer, a reason and times
-    tx: Tx, name: str, reason: str, lease_until_ts: int, now_ms: int, jitter: float
+    tx: Tx, name: str, failure: Failed, lease_until_ts: int, now_ms: int, jitter: float
 ) -> int:
     """A push has failed: the peer is left alone for a while; until when, in ms. The lease ends.
 
@@ -239,7 +263,7 @@ def failed(  # noqa: PLR0917 - a peer, a reason and times
     Args:
         tx: the transaction.
         name: the peer.
-        reason: for the operator.
+        failure: what went wrong.
         lease_until_ts: the lease.
         now_ms: the time, in ms.
         jitter: a random number between -1 and 1.
@@ -249,13 +273,15 @@ def failed(  # noqa: PLR0917 - a peer, a reason and times
         return now_ms
     since = now_ms if found.failing_since_ts is None else found.failing_since_ts
     failures = found.failures + 1
-    retry_ts = now_ms + backoff_ms(failures, now_ms - since, jitter)
+    # One that answers, but takes nothing, may well take the next statement that is made.
+    failing_ms = 0 if failure.kind == REFUSED else now_ms - since
+    retry_ts = now_ms + backoff_ms(failures, failing_ms, jitter)
     tx.run(
         """
         UPDATE peers SET failures = ?, failing_since_ts = ?, retry_ts = ?, last_failure = ?, last_failure_ts = ?
         WHERE name = ?
         """,
-        (failures, since, retry_ts, reason, now_ms, name),
+        (failures, since, retry_ts, failure.reason, now_ms, name),
     )
     return retry_ts
 

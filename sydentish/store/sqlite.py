@@ -12,9 +12,8 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, Concatenate
 
 from twisted.application.service import Service
@@ -23,11 +22,11 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
 from sydentish.domain.errors import Busy
+from sydentish.store.calls import Job, Replies, take_group
+from sydentish.store.checkpoints import CHECKPOINT_SECONDS, Checkpoints
 from sydentish.store.database import Dialect, P, Row, T, Tx, Value
 
 _log = Logger()
-
-_MAX_GROUP = 256
 
 # What may be over in a moment, or once somebody has made room: no mistakes of ours.
 _PASSING = (
@@ -83,38 +82,6 @@ class _RolledBackError(Exception):
     """SQLite has undone a transaction by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    call: Callable[[Tx], Any]
-    reply: "Deferred[Any]"
-
-
-class _Replies:
-    """Carries results back to the reactor, as many at a time as are there."""
-
-    def __init__(self, reactor: IReactorFromThreads) -> None:
-        self._reactor = reactor
-        self._lock = threading.Lock()
-        self._done: list[tuple[Deferred[Any], object]] = []
-
-    def add(self, done: list[tuple["Deferred[Any]", object]]) -> None:
-        """Called in the threads of the database."""
-        with self._lock:
-            scheduled = bool(self._done)
-            self._done.extend(done)
-        if not scheduled:
-            self._reactor.callFromThread(self._flush)
-
-    def _flush(self) -> None:
-        with self._lock:
-            done, self._done = self._done, []
-        for reply, result in done:
-            if isinstance(result, Exception):
-                reply.errback(result)
-            else:
-                reply.callback(result)
-
-
 class SqliteDatabase(Service):
     """A `Database` in one SQLite file; see the module's text.
 
@@ -126,19 +93,29 @@ class SqliteDatabase(Service):
         readers: the number of reading threads.
         max_queue: how many calls may wait; more are refused with `Busy`.
         busy_timeout_ms: how long to wait for another process, in ms.
+        checkpoint_seconds: how long what was deleted may stay on the disk, in seconds.
     """
 
     def __init__(
-        self, path: Path, reactor: IReactorFromThreads, *, readers: int, max_queue: int, busy_timeout_ms: int
+        self,
+        path: Path,
+        reactor: IReactorFromThreads,
+        *,
+        readers: int,
+        max_queue: int,
+        busy_timeout_ms: int,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
         self._path = path
-        self._replies = _Replies(reactor)
+        self._replies = Replies(reactor)
         self._max_queue = max_queue
         self._busy_timeout_ms = busy_timeout_ms
-        self._writes: SimpleQueue[_Job | None] = SimpleQueue()
-        self._reads: SimpleQueue[_Job | None] = SimpleQueue()
+        self._writes: SimpleQueue[Job | None] = SimpleQueue()
+        self._reads: SimpleQueue[Job | None] = SimpleQueue()
         self._readers = readers
-        self._ended: list[Deferred[None]] = []
+        self._checkpoint_seconds = checkpoint_seconds
+        self._reading: list[Deferred[None]] = []
+        self._writing: list[Deferred[None]] = []
 
     def startService(self) -> None:
         """Opens the file and starts the threads.
@@ -149,17 +126,24 @@ class SqliteDatabase(Service):
         writer = connect(self._path, self._busy_timeout_ms)
         readers = [connect(self._path, self._busy_timeout_ms, read_only=True) for _ in range(self._readers)]
         Service.startService(self)
-        self._start("store-writer", self._write_loop, writer)
+        self._writing.append(self._start("store-writer", self._write_loop, writer))
         for number, reader in enumerate(readers):
-            self._start(f"store-reader-{number}", self._read_loop, reader)
+            self._reading.append(self._start(f"store-reader-{number}", self._read_loop, reader))
 
     def stopService(self) -> "Deferred[Any]":
         """Finishes what is queued, then ends the threads."""
         Service.stopService(self)
-        self._writes.put(None)
-        for _ in range(self._readers):
+        return Deferred.fromCoroutine(self._end())
+
+    async def _end(self) -> None:
+        # The writer last and alone: if all close at once, each may take another for the last, whose task it is to
+        # empty the log, and none does it.
+        for _ in self._reading:
             self._reads.put(None)
-        return gatherResults(self._ended)
+        await gatherResults(self._reading)
+        for _ in self._writing:
+            self._writes.put(None)
+        await gatherResults(self._writing)
 
     def write(self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> "Deferred[T]":
         """See `Database.write`."""
@@ -169,18 +153,19 @@ class SqliteDatabase(Service):
         """See `Database.read`."""
         return self._enqueue(self._reads, lambda tx: fn(tx, *args, **kwargs))
 
-    def _enqueue(self, queue: "SimpleQueue[_Job | None]", call: Callable[[Tx], T]) -> "Deferred[T]":
+    def _enqueue(self, queue: "SimpleQueue[Job | None]", call: Callable[[Tx], T]) -> "Deferred[T]":
         if not self.running:
             raise Busy("The server is stopping")
         if queue.qsize() >= self._max_queue:
             raise Busy("The server has too much to do: try again soon")
         reply: Deferred[T] = Deferred()
-        queue.put(_Job(call, reply))
+        queue.put(Job(call, reply))
         return reply
 
     def _start(
         self, name: str, loop: Callable[[sqlite3.Connection], None], connection: sqlite3.Connection
-    ) -> None:
+    ) -> "Deferred[None]":
+        """Starts a thread; what comes back fires when its connection is closed."""
         ended: Deferred[None] = Deferred()
 
         def run() -> None:
@@ -188,12 +173,16 @@ class SqliteDatabase(Service):
                 loop(connection)
             self._replies.add([(ended, None)])
 
-        self._ended.append(ended)
         threading.Thread(target=run, name=name, daemon=True).start()
+        return ended
 
     def _write_loop(self, connection: sqlite3.Connection) -> None:
-        while group := _take_group(self._writes):
-            self._replies.add(_commit_group(connection, group))
+        checkpoints = Checkpoints(connection, self._path, self._busy_timeout_ms, self._checkpoint_seconds)
+        while (group := take_group(self._writes, checkpoints.seconds_left())) is not None:
+            if group:
+                self._replies.add(_commit_group(connection, group))
+            checkpoints.run_if_due()
+        checkpoints.run_last()
 
     def _read_loop(self, connection: sqlite3.Connection) -> None:
         while (job := self._reads.get()) is not None:
@@ -221,24 +210,7 @@ def connect(path: Path, busy_timeout_ms: int, *, read_only: bool = False) -> sql
     return connection
 
 
-def _take_group(queue: "SimpleQueue[_Job | None]") -> list[_Job]:
-    """Waits for a job and takes all that are queued behind it; empty when there will be no more."""
-    group: list[_Job] = []
-    job = queue.get()
-    while job is not None:
-        group.append(job)
-        if len(group) == _MAX_GROUP:
-            break
-        try:
-            job = queue.get_nowait()
-        except Empty:
-            break
-    if job is None and group:
-        queue.put(None)  # the end was queued behind this group: it is met again after it
-    return group
-
-
-def _commit_group(connection: sqlite3.Connection, group: list[_Job]) -> list[tuple["Deferred[Any]", object]]:
+def _commit_group(connection: sqlite3.Connection, group: list[Job]) -> list[tuple["Deferred[Any]", object]]:
     """Runs all jobs in one transaction; what comes back is on disk, or an exception and undone."""
     try:
         with _transaction(connection, "BEGIN IMMEDIATE"):
@@ -249,7 +221,7 @@ def _commit_group(connection: sqlite3.Connection, group: list[_Job]) -> list[tup
     return [(job.reply, result) for job, result in zip(group, results, strict=True)]
 
 
-def _run_in_savepoint(connection: sqlite3.Connection, job: _Job) -> object:
+def _run_in_savepoint(connection: sqlite3.Connection, job: Job) -> object:
     connection.execute("SAVEPOINT job")
     try:
         result = job.call(SqliteTx(connection))
@@ -264,7 +236,7 @@ def _run_in_savepoint(connection: sqlite3.Connection, job: _Job) -> object:
     return result
 
 
-def _read(connection: sqlite3.Connection, job: _Job) -> object:
+def _read(connection: sqlite3.Connection, job: Job) -> object:
     try:
         with _transaction(connection, "BEGIN"):
             return job.call(SqliteTx(connection))

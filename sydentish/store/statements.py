@@ -8,8 +8,9 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 
 from sydentish.domain.associations import Association
-from sydentish.domain.statements import Order, Statement, Tombstone, erased_key
+from sydentish.domain.statements import Order, Statement, Tombstone, erased_key, order_of
 from sydentish.domain.threepids import Threepid
+from sydentish.store.associations import association
 from sydentish.store.database import Row, Tx
 
 _ERASED = "erased_addresses"
@@ -32,11 +33,16 @@ _KNOWN = """
 
 def local_key(tx: Tx, random_bytes: Callable[[int], bytes]) -> bytes:
     """The key that addresses are erased with; made when it is asked for the first time."""
+    key = _local_key(tx)
+    if key is None:
+        key = random_bytes(_KEY_BYTES)
+        tx.run("INSERT INTO local_keys (name, key_hex) VALUES (?, ?)", (_ERASED, key.hex()))
+    return key
+
+
+def _local_key(tx: Tx) -> bytes | None:
     row = tx.row("SELECT key_hex FROM local_keys WHERE name = ?", (_ERASED,))
-    if row is None:
-        row = (random_bytes(_KEY_BYTES).hex(),)
-        tx.run("INSERT INTO local_keys (name, key_hex) VALUES (?, ?)", (_ERASED, *row))
-    return bytes.fromhex(row[0])
+    return bytes.fromhex(row[0]) if row else None
 
 
 def newest_erased(tx: Tx, threepid: Threepid, key: bytes) -> Order | None:
@@ -52,6 +58,15 @@ def newest_erased(tx: Tx, threepid: Threepid, key: bytes) -> Order | None:
         (erased_key(key, threepid),),
     )
     return Order(*row) if row else None
+
+
+def newest(tx: Tx, threepid: Threepid) -> Order | None:
+    """Where the newest statement about an address stands, also of one that was erased; None of one that is not known."""
+    known = association(tx, threepid)
+    if known is not None:
+        return order_of(known)
+    key = _local_key(tx)
+    return None if key is None else newest_erased(tx, threepid, key)
 
 
 def remember_erased(tx: Tx, tombstone: Tombstone, key: bytes) -> None:
@@ -137,6 +152,20 @@ def own_statement(tx: Tx, server_name: str, origin_id: int) -> Statement | None:
     return found[0] if found else None
 
 
+def last_own_id(tx: Tx, server_name: str) -> int:
+    """The number of our newest statement that peers must be sent; 0 without any."""
+    row = tx.row(
+        """
+        SELECT coalesce(max(origin_id), 0) FROM (
+            SELECT max(origin_id) AS origin_id FROM associations WHERE origin_server = ?
+            UNION ALL SELECT max(origin_id) FROM tombstones
+        ) AS newest
+        """,
+        (server_name,),
+    )
+    return int(row[0]) if row else 0
+
+
 def digests(tx: Tx, origin_server: str, after: int, until: int, size: int) -> dict[int, tuple[int, str]]:
     """What is known of a server's statements, told in few bytes: two servers that know the same have the same.
 
@@ -155,9 +184,18 @@ def digests(tx: Tx, origin_server: str, after: int, until: int, size: int) -> di
     found: dict[int, tuple[int, str]] = {}
     for start, group in _grouped(tx.rows(_KNOWN, (*bounds, *bounds)), after, size):
         # A number that was used twice, after a peer was set back, has no order of its own.
-        text = "".join(f"{origin_id} {ts} {mxid}\n" for origin_id, ts, mxid in sorted(group))
-        found[start] = (len(group), hashlib.sha256(text.encode()).hexdigest())
+        found[start] = _digest(sorted(group))
     return found
+
+
+def digest_of(association: Association) -> tuple[int, str]:
+    """What `digests` tells of a bind alone."""
+    return _digest([(association.origin_id, association.ts, association.mxid)])
+
+
+def _digest(known: Iterable[Row]) -> tuple[int, str]:
+    lines = [f"{origin_id} {ts} {mxid}\n" for origin_id, ts, mxid in known]
+    return len(lines), hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _grouped(rows: Iterable[Row], after: int, size: int) -> Iterator[tuple[int, list[Row]]]:

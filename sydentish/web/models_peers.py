@@ -3,19 +3,45 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sydentish.domain.errors import InvalidParam
-from sydentish.domain.statements import MAX_ORIGIN_ID
+from sydentish.domain.errors import InvalidParam, MissingParams, TooLarge
+from sydentish.domain.peers import MOST_STATEMENTS
+from sydentish.domain.statements import MAX_ORIGIN_ID, read_origin_id
 from sydentish.web.body import body_params
-from sydentish.web.readers import json_object, required, whole_number
+from sydentish.web.readers import json_object, required, texts, whole_number
+
+# Ten thousand statements have a third of these.
+_MOST_BRACKETS = 100_000
+_MOST_COMMAS = 300_000
 
 _origin_id = whole_number(0, MAX_ORIGIN_ID)
+
+
+def _origin_ids(name: str, value: object) -> frozenset[int]:
+    """Numbers as they stand in a push, which JSON itself does not have so large everywhere."""
+    listed = texts(name, value)
+    if len(listed) > MOST_STATEMENTS:
+        raise InvalidParam(name, f"must be at most {MOST_STATEMENTS}")
+    try:
+        return frozenset(map(read_origin_id, listed))
+    except ValueError:
+        raise InvalidParam(name, "must be decimal numbers of at most 63 bits") from None
+
+
+def _pushed(_name: str, body: bytes) -> Mapping[str, object]:
+    """What is pushed. The bytes are looked at first: brackets and commas take a hundred times their size once parsed."""
+    if body.count(b"{") + body.count(b"[") > _MOST_BRACKETS or body.count(b",") > _MOST_COMMAS:
+        raise TooLarge("The body must be smaller: push fewer associations at once")
+    params = body_params(body, b"")
+    if "sgAssocs" not in params:
+        raise MissingParams("Missing parameters: sgAssocs")
+    return json_object("sgAssocs", params["sgAssocs"])
 
 
 @dataclass(frozen=True, slots=True)
 class Push:
     """`POST /replicate/v1/push`."""
 
-    statements: Mapping[str, object] = required(json_object, "sgAssocs")
+    statements: Mapping[str, object] = required(_pushed, "body")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +63,10 @@ class DigestsRequest:
         """Raises `InvalidParam` when there is nothing between the two."""
         if self.after >= self.until:
             raise InvalidParam("until", "must be higher than after")
+
+
+@dataclass(frozen=True, slots=True)
+class StatementsRequest:
+    """`POST /replicate/v1/statements`."""
+
+    origin_ids: frozenset[int] = required(_origin_ids, "ids")

@@ -186,11 +186,12 @@ def internal_routes(to: InternalHandlers) -> list[Route]:
 def replication_routes(to: ReplicationHandlers) -> list[Route]:
     """The routes of the replication listener, for peers; the first is Sydent's, the others are ours."""
     peer, body, raw = Auth.PEER, Params.BODY, Params.RAW
-    push, digests = models_peers.Push, models_peers.DigestsRequest
+    push, digests, statements = models_peers.Push, models_peers.DigestsRequest, models_peers.StatementsRequest
     return [
-        Route("POST", "replicate/v1/push", to.push, push, peer, params=body, large=True),
+        Route("POST", "replicate/v1/push", to.push, push, peer, params=raw, large=True),
         Route("POST", "replicate/v1/check", to.check, models_peers.Greeting, peer, params=raw),
         Route("POST", "replicate/v1/digests", to.digests, digests, peer, params=body),
+        Route("POST", "replicate/v1/statements", to.statements, statements, peer, params=body),
     ]
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 from contextlib import ExitStack, contextmanager
+from itertools import combinations
 from pathlib import Path
 
 import orjson
@@ -157,13 +158,21 @@ class Server:
 class Mesh:
     """Servers that all are peers, and a record of every statement that was ever made."""
 
-    def __init__(self, servers):
+    def __init__(self, servers, *, strangers=False):
         self.servers = servers
         self.ever = []
         self.numbers = {server.name: [] for server in servers}
-        for server in servers:
-            others = [peer(other.name) for other in servers if other is not server]
-            server.do(peer_rows.configure, others, server.now)
+        if not strangers:
+            self.meet_all()
+
+    def meet(self, one, other):
+        """The two are each other's peers from now on."""
+        one.do(peer_rows.add, peer(other.name), one.now)
+        other.do(peer_rows.add, peer(one.name), other.now)
+
+    def meet_all(self):
+        for one, other in combinations(self.servers, 2):
+            self.meet(one, other)
 
     def note(self, server):
         """Records what the server has just stated."""
@@ -198,6 +207,8 @@ class Mesh:
     def push(self, server, other, limit, *, answered=True):
         """One push; whether there was anything to push. The answer may be lost on its way."""
         state = server.do(peer_rows.state, other.name)
+        if state is None:
+            return False
         batch = server.do(push_rows.batch, server.name, state, server.now, limit)
         for statement in batch.statements:
             other.hear(server.name, server.said(statement))
@@ -240,6 +251,15 @@ class Mesh:
             }
             assert server.digests() == self.servers[0].digests()
 
+    def check_alike(self):
+        """All have the same addresses bound, alike, and keep no others; what was unbound before they met, not all know."""
+        bound = [
+            {each: found for each, found in server.known().items() if found[0]} for server in self.servers
+        ]
+        assert all(each == bound[0] for each in bound)
+        for server in self.servers:
+            assert server.kept_addresses() == bound[0].keys()
+
     def check_erased(self):
         """Where everybody has heard of everything, no address is left that belongs to nobody."""
         bound = {threepid for threepid, newest in self.newest().items() if getattr(newest, "mxid", None)}
@@ -261,7 +281,7 @@ def template(tmp_path_factory):
 
 
 @contextmanager
-def mesh_of(template, count):
+def mesh_of(template, count, **options):
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         servers = []
@@ -269,7 +289,7 @@ def mesh_of(template, count):
             shutil.copyfile(template, folder / name)
             servers.append(Server(name, folder / name))
             stack.callback(servers[-1].db.connection.close)
-        yield Mesh(servers)
+        yield Mesh(servers, **options)
 
 
 @pytest.fixture
@@ -306,6 +326,10 @@ def happen(mesh, deeds):
             server.now += details[0]
         elif deed == "hear again" and mesh.ever:
             mesh.hear_again(server, *details)
+        elif deed == "meet":
+            other = mesh.servers[details[0] % len(mesh.servers)]
+            if other is not server:
+                mesh.meet(server, other)
         elif deed == "push":
             other, limit, answered = details
             other = mesh.servers[other % len(mesh.servers)]
@@ -332,6 +356,21 @@ def test_whatever_happens_all_servers_end_alike(template, count, deeds, data):
         # Numbers are never used twice.
         for numbers in mesh.numbers.values():
             assert numbers == sorted(set(numbers))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    count=st.integers(2, 4),
+    deeds=st.lists(st.one_of(DEEDS, st.tuples(st.just("meet"), SERVERS, SERVERS)), max_size=30),
+)
+def test_servers_that_meet_late_end_alike_all_the_same(template, count, deeds):
+    with mesh_of(template, count, strangers=True) as mesh:
+        happen(mesh, [each for each in deeds if each[0] != "hear again"])
+        mesh.meet_all()
+        # Twice: whoever hears what is outdated by an unbind sends that again.
+        mesh.settle()
+        mesh.settle()
+        mesh.check_alike()
 
 
 @settings(max_examples=50, deadline=None)

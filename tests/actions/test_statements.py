@@ -22,7 +22,7 @@ from sydentish.domain.associations import Association
 from sydentish.domain.delivery import Delivered, NotDelivered
 from sydentish.domain.invites import InviteDetails
 from sydentish.domain.keys import KeyRing, make_key, parse_key
-from sydentish.domain.peers import Peer
+from sydentish.domain.peers import Failed, Peer
 from sydentish.domain.statements import MAX_ORIGIN_ID, Order, Tombstone
 from sydentish.domain.terms import Terms
 from sydentish.domain.threepids import EMAIL, MSISDN, Threepid
@@ -736,7 +736,7 @@ async def test_with_peers_the_address_is_kept_for_them_and_no_longer(house):
     await bound_and_unbound(house)
     await house.db.write(peer_rows.pause, "paused", paused=True)
     lease = await house.db.write(push_rows.lease, "failing", START_MS, 1000)
-    await house.db.write(push_rows.failed, "failing", "down", lease, START_MS, 0.0)
+    await house.db.write(push_rows.failed, "failing", Failed("unreachable", "down"), lease, START_MS, 0.0)
     await house.db.write(peer_rows.configure, peers[:-1], START_MS)
     for name in names:
         assert tables_with(house) == {"tombstones"}
@@ -753,7 +753,7 @@ async def test_what_a_peer_has_refused_is_kept_for_it(house):
     await house.db.write(peer_rows.add, Peer(PEER, "https://x", {}, ()), START_MS)
     await bound_and_unbound(house)
     lease = await house.db.write(push_rows.lease, PEER, START_MS, 1000)
-    await house.db.write(push_rows.park, PEER, [2], "odd", START_MS + 5000, lease)
+    await house.db.write(push_rows.park, PEER, [2], "odd", lease, START_MS, 0.0)
     await answer(house)
     assert tables_with(house) == {"tombstones"}
     house.advance(5000)

@@ -11,6 +11,8 @@ import pytest_twisted
 from click.testing import CliRunner
 from daemons import COMMAND, SECONDS, Daemon, Process
 from replication.listening_peer import Node
+from replication.mutual import PeerServer
+from standins.behaviours import answer
 from standins.certificates import Authority
 from store_tools import START_MS, rows
 from twisted.internet import reactor
@@ -18,7 +20,7 @@ from twisted.internet import reactor
 from sydentish.actions.statements import Statements
 from sydentish.cli import main
 from sydentish.cli.peers.words import age
-from sydentish.domain.peers import Peer
+from sydentish.domain.peers import Failed, Peer
 from sydentish.domain.threepids import EMAIL, Threepid
 from sydentish.keyfiles import load_keys
 from sydentish.replication.tls import PeerTls
@@ -396,7 +398,9 @@ def test_how_peers_fare_is_listed(server):
             push_rows.acknowledged(tx, name, push_rows.Batch((), until_id, moves_on=True), lease, START_MS)
         push_rows.hold_back(tx, behind, [2], "is odd", START_MS)
         for _ in range(4):
-            push_rows.failed(tx, failing, "connection refused", 0, START_MS + 5000, 0.0)
+            push_rows.failed(
+                tx, failing, Failed("unreachable", "connection refused"), 0, START_MS + 5000, 0.0
+            )
 
     server.write(fill)
     found = listed(server)
@@ -519,6 +523,8 @@ async def test_an_added_peer_is_tried_and_sent_what_it_lacks(house, there):
             "refused": [],
             "erased": 0,
             "outdated": 0,
+            "gone": 0,
+            "superseded": 0,
             "foreign": 0,
             "starts_over": False,
             "failure": None,
@@ -532,6 +538,60 @@ async def test_an_added_peer_is_tried_and_sent_what_it_lacks(house, there):
     assert output.splitlines()[-1] == (
         f"{NAME}: broke off: it was asked what it knows, and answers HTTP 403 M_UNKNOWN_PEER; "
         f"see sydentish peers test {NAME}"
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_peer_has_missed_while_it_was_removed_is_told(house, there):
+    house.migrate()
+    house.write(lambda tx: [house.bind(tx, number) for number in range(4)])
+    assert (await house.talk(*adding(there)))[0] == 0
+    assert (await house.talk("peers", "resync", NAME))[0] == 0
+    assert (await house.talk("peers", "remove", NAME))[0] == 0
+    house.write(lambda tx: [house.unbind(tx, number) for number in range(2)])
+    house.write(lambda tx: house.bind(tx, 9) or house.unbind(tx, 9))
+    assert (await house.talk(*adding(there)))[0] == 0
+    # Two are of users that another server has stated something newer of, or of which nothing is known at all.
+    house.write(
+        lambda tx: tx.run(
+            "UPDATE associations SET origin_server = 'c.example.net', ts = ts + 9 WHERE origin_id = 3"
+        )
+    )
+    house.write(lambda tx: tx.run("DELETE FROM associations WHERE origin_id = 4"))
+    status, output = await house.talk("peers", "resync", NAME)
+    assert (status, output.splitlines()) == (
+        0,
+        [
+            f"{NAME}: 3 statements compared, 2 sent again",
+            "2 that it still had, though unbound and erased here, are erased there now",
+            "1 known to it, but outdated: whoever has stated what is newer sends that",
+            "1 known to it, but no longer here: was this database set back?",
+        ],
+    )
+    assert rows(there.path, "SELECT origin_id FROM associations ORDER BY origin_id") == [(3,), (4,)]
+
+
+@pytest_twisted.async_yield_fixture
+async def sydent(tmp_path, house):
+    """A peer that answers as a Sydent does, with a page, what it does not know."""
+    server = PeerServer()
+    server.behaviour = answer(404, b"<html>No Such Resource</html>")
+    house.authority.issue(NAME).write(tmp_path / "there.pem")
+    await server.listen(PeerTls.load(tmp_path / "there.pem", None, tmp_path / "ca.pem"))
+    yield server
+    await server.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_is_taken_for_a_sydent_is_told(house, sydent):
+    house.migrate()
+    added = [*ADD[:4], f"https://127.0.0.1:{sydent.port}", *ADD[5:]]
+    assert (await house.talk(*added))[0] == 0
+    status, output = await house.talk("peers", "resync", NAME)
+    assert status == 0
+    assert output == (
+        f"{NAME}: answers 404 without JSON, and is taken for a Sydent, which cannot be compared with: the server pushes "
+        f"everything to it again; if it is none: sydentish peers test {NAME}\n"
     )
 
 

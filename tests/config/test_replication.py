@@ -60,8 +60,8 @@ def test_the_defaults(loaded):
         ca_file=None,
         timeout=10_000,
         batch_size=500,
-        body_limit=16 * 1024**2,
-        max_statements=10_000,
+        body_limit=4 * 1024**2,
+        max_statements=1000,
         max_future=300_000,
     )
 
@@ -71,7 +71,7 @@ def test_every_option(loaded, tmp_path, pair, ca_file):
     config = loaded(
         "[replication]\nlisteners =\n  tcp:4434\n  tcp6:4434\n  unix:/run/a,b.sock\n"
         f"certificate_file = {pair}\nkey_file = {key}\nca_file = {ca_file}\ntimeout = 60s\nbatch_size = 10000\n"
-        "body_limit = off\nmax_statements = 1\nmax_future = 1d\n"
+        "body_limit = off\nmax_statements = 500\nmax_future = 1d\n"
     )
     assert config.replication == Replication(
         listeners=("tcp:4434", "tcp6:4434", "unix:/run/a,b.sock:mode=660"),
@@ -81,7 +81,7 @@ def test_every_option(loaded, tmp_path, pair, ca_file):
         timeout=60_000,
         batch_size=10_000,
         body_limit=None,
-        max_statements=1,
+        max_statements=500,
         max_future=86_400_000,
     )
     assert config.warnings == ()
@@ -114,7 +114,7 @@ def test_the_environment_reaches_it(pair, ca_file):
         ("batch_size = 10001", "must be a whole number from 10 to 10000"),
         ("batch_size = 9", "must be a whole number from 10 to 10000"),
         ("body_limit = much", "must be a size such as 65536 or 64K, or off"),
-        ("max_statements = 0", "must be a whole number from 1 to 1000000"),
+        ("max_statements = 0", "must be a whole number from 500 to 1000000"),
         ("max_future = 0s", "must be a duration such as 500ms, 30s, 5m, 24h or 14d"),
         ("ca_file = /no/such", "must be a readable file: No such file or directory"),
         ("certificate_file = /no/such", "must be a readable file: No such file or directory"),

@@ -1,15 +1,18 @@
 import ipaddress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtensionOID, NameOID, ObjectIdentifier
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID, ObjectIdentifier
 from hypothesis import given
 from hypothesis import strategies as st
+from standins.certificates import Authority
 
-from sydentish.domain.certificates import names_in
+from sydentish.domain.certificates import names_in, shortcomings
 
 KEY = Ed25519PrivateKey.generate()
 DNS, IP = x509.DNSName, x509.IPAddress
@@ -94,3 +97,48 @@ def test_no_bytes_of_an_extension_raise(value):
         ExtensionOID.BASIC_CONSTRAINTS,
     ):
         assert "id.example.org" in names_in(certificate(unread(oid, value), common_names=["id.example.org"]))
+
+
+# --- what others will not accept -----------------------------------------------------------------------
+
+NOW_MS = 1_800_000_000_000
+DAY = timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("left", "told"),
+    [
+        (-DAY, ["has expired on 2027-01-14"]),
+        (10 * DAY, ["expires on 2027-01-25"]),
+        (31 * DAY, []),
+    ],
+)
+def test_a_certificate_that_has_expired_or_soon_will_is_told_of(left, told):
+    until = datetime.fromtimestamp(NOW_MS / 1000, UTC) + left
+    pem = Authority().issue("id.example.org", not_after=until).pem
+    certificate = x509.load_pem_x509_certificates(pem)[0]
+    assert shortcomings(certificate, NOW_MS) == told
+
+
+@pytest.mark.parametrize(
+    ("usages", "lacking"),
+    [
+        ([ExtendedKeyUsageOID.SERVER_AUTH], ["clientAuth"]),
+        ([ExtendedKeyUsageOID.CLIENT_AUTH], ["serverAuth"]),
+        ([ExtendedKeyUsageOID.CODE_SIGNING], ["serverAuth", "clientAuth"]),
+        ([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH], []),
+        ([ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE], []),
+    ],
+)
+def test_a_certificate_must_be_for_servers_and_for_clients(usages, lacking):
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "id.example.org")])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2900, 1, 1, tzinfo=UTC))
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    found = shortcomings(certificate, NOW_MS)
+    assert [usage for told in found for usage in ("serverAuth", "clientAuth") if usage in told] == lacking

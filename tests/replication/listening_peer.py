@@ -99,7 +99,7 @@ class Node:
             max_future_ms=MAX_FUTURE_MS,
             now_ms=self.now_ms,
         )
-        peers = Peers(db=self.db, configured=(), on_known=lambda: None, now_ms=self.now_ms)
+        peers = Peers(db=self.db, configured=(), clock=reactor, on_known=lambda: None, now_ms=self.now_ms)
         dispatcher = Dispatcher(
             routes=replication_routes(ReplicationHandlers(receiver)),
             prefix=IDENTITY_PREFIX,

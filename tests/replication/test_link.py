@@ -1,5 +1,7 @@
 """What is posted to a peer, and what is made of all that it can answer."""
 
+from typing import get_args
+
 import pytest
 import pytest_twisted
 from hypothesis import given
@@ -18,7 +20,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseNeverReceived
 from zope.interface import implementer
 
-from sydentish.domain.peers import FAILURE_KINDS, PUSH_PATH, Accepted, Failed, Peer, Refused, settled
+from sydentish.domain.peers import PUSH_PATH, Accepted, Failed, FailureKind, Peer, Refused, settled
 from sydentish.domain.statements import MAX_ORIGIN_ID
 from sydentish.replication.link import Answer, LinkFailed, outcome_of
 from sydentish.replication.troubles import why
@@ -208,7 +210,7 @@ def test_whatever_is_answered_has_an_outcome(status, body):
         assert outcome.reason.isprintable()
         assert 0 < len(outcome.reason) <= 200
     if isinstance(outcome, Failed):
-        assert outcome.kind in FAILURE_KINDS
+        assert outcome.kind in get_args(FailureKind)
     if isinstance(outcome, Refused):
         assert all(0 <= each <= MAX_ORIGIN_ID for each in outcome.origin_ids)
 

@@ -33,6 +33,7 @@ class Directory:
         peers = Peers(
             db=db or self.mesh.db,
             configured=configured,
+            clock=self.mesh.clock,
             on_known=self.known,
             now_ms=self.mesh.clock.now_ms,
         )
@@ -56,7 +57,7 @@ async def directory(tmp_path):
     directory = Directory(Mesh(tmp_path / "sydentish.db"))
     yield directory
     for peers in directory.made:
-        peers.stopService()
+        await peers.stopService()
     await directory.mesh.close()
 
 
@@ -254,6 +255,7 @@ async def test_the_pusher_greets_all_of_them_when_they_are_known(directory):
     peers = Peers(
         db=directory.mesh.db,
         configured=[peer(A), peer(B)],
+        clock=directory.mesh.clock,
         on_known=pusher.greet,
         now_ms=directory.mesh.clock.now_ms,
     )
@@ -262,7 +264,7 @@ async def test_the_pusher_greets_all_of_them_when_they_are_known(directory):
     await directory.mesh.settled()
     assert sorted(pushed.peer for pushed in link.seen) == [A, B]
     assert directory.mesh.clock.seconds() == START_MS / 1000
-    peers.stopService()
+    await peers.stopService()
 
 
 # --- a database that is busy at the start --------------------------------------------------------------
@@ -300,12 +302,29 @@ async def test_peers_of_the_last_start_are_known_though_those_of_now_cannot_be_n
     assert "the peers of the configuration could not be noted" in failure["log_format"]
     assert await peers.peer_of((A,)) == A
     assert B not in await directory.states()
+    # It is tried again, until it is done.
+    known = len(directory.known.seen)
+    directory.mesh.clock.advance(60)
+    await directory.known.count(known + 1)
+    assert await peers.peer_of((B,)) == B
 
 
 @pytest_twisted.ensureDeferred
 async def test_peers_that_stop_while_they_are_noted_harm_nothing(directory):
     db = Told(directory.mesh.engine)
     peers = directory.start(peer(A), db=db)
-    peers.stopService()
-    await db.answered.count(1)
+    await peers.stopService()
+    await directory.mesh.settled()
+    # What was asked of the database is done all the same, and nobody is told.
     assert list(await directory.states()) == [A]
+    assert directory.known.seen == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_peers_that_stop_while_they_wait_for_another_try_wait_no_longer(directory):
+    db = RefusingDatabase(directory.mesh.engine, lambda _call: True)
+    peers = directory.start(peer(A), db=db)
+    await directory.mesh.settled()
+    assert directory.mesh.clock.getDelayedCalls()
+    await peers.stopService()
+    assert not directory.mesh.clock.getDelayedCalls()

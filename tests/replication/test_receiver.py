@@ -30,7 +30,7 @@ from twisted.logger import globalLogPublisher
 from sydentish.actions.statements import Statements
 from sydentish.domain.associations import Association
 from sydentish.domain.errors import Busy, InvalidParam, UnknownPeer, VerificationFailed
-from sydentish.domain.peers import Peer
+from sydentish.domain.peers import MOST_STATEMENTS, Peer
 from sydentish.domain.statements import MAX_ORIGIN_ID, Tombstone
 from sydentish.domain.threepids import EMAIL, MSISDN, Threepid
 from sydentish.replication.receiver import Receiver
@@ -279,7 +279,7 @@ BAD = {
 async def test_one_bad_association_refuses_all_and_is_named(receiving, bad):
     error = await receiving.refused({**good(1, 2), "9": bad, **good(11)})
     assert error.failed_ids == ("9",)
-    assert "1 of 4 associations" in error.message
+    assert "1 of 4 statements" in error.message
     # The rest is taken when it comes without.
     await receiving.receive(good(1, 2, 11))
     assert receiving.counts[1:] == [(A, {"new": 3, "known": 0, "unusable": 0})]
@@ -292,7 +292,8 @@ async def test_one_bad_association_refuses_all_and_is_named(receiving, bad):
 @pytest_twisted.ensureDeferred
 async def test_what_has_no_proper_number_is_refused_by_what_it_has(receiving, number):
     error = await receiving.refused({**good(1), number: signed(bound(2))})
-    assert error.failed_ids == (number,)
+    # What is longer than a number can be is told by its beginning.
+    assert error.failed_ids == (number[:20],)
 
 
 @pytest_twisted.ensureDeferred
@@ -367,6 +368,27 @@ async def test_what_is_nested_without_end_where_nothing_is_signed_breaks_nothing
     value = signed(bound(1))
     await receiving.receive({**good(2), "1": {**value, where: {**value.get(where, {}), "x": deep}}})
     assert receiving.counts == [(A, {"new": 2, "known": 0, "unusable": 0})]
+
+
+@pytest.mark.parametrize(("size", "unusable"), [(3000, 0), (4000, 1)])
+@pytest_twisted.ensureDeferred
+async def test_more_than_a_statement_is_not_kept(receiving, size, unusable):
+    await receiving.receive({"1": signed({**bound(1), "note": "x" * size})})
+    assert receiving.counts == [(A, {"new": 1 - unusable, "known": 0, "unusable": unusable})]
+    assert len(receiving.associations()) == 1 - unusable
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_what_is_outdated_within_a_push_nobody_is_told(receiving):
+    def rebound(number, ts):
+        return signed(bound(1, ts=ts) | {"mxid": f"@user{number}:hs{number}.example.org"})
+
+    push = {str(number): rebound(number, START_MS - abs(number - 7)) for number in range(1, 20)}
+    await receiving.receive(push)
+    assert [found[1:] for found in receiving.associations()] == [
+        ("@user7:hs7.example.org", START_MS, A, 7),
+    ]
+    assert receiving.counts == [(A, {"new": 1, "known": 18, "unusable": 0})]
 
 
 @pytest.mark.parametrize("count", [MOST, MOST + 1])
@@ -600,6 +622,81 @@ async def test_digests_that_the_database_is_too_busy_for_are_told_so(receiving):
     db = RefusingDatabase(receiving.db, lambda _call: True)
     with pytest.raises(Busy):
         await receiving.over(db).digests(A, 0, 10, 10)
+
+
+# --- statements ----------------------------------------------------------------------------------------
+
+
+async def told(receiving, *numbers, name=A):
+    answer = await receiving.over(receiving.db).statements(name, numbers)
+    assert list(answer) == ["sgAssocs"]
+    return answer["sgAssocs"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_peer_is_told_its_own_binds_as_it_has_signed_them(receiving):
+    push = {"1": {**signed(bound(1)), "unsigned": {"age": 17}}, **good(2, 12), str(MAX_ORIGIN_ID): bound(5)}
+    push[str(MAX_ORIGIN_ID)] = signed({**push[str(MAX_ORIGIN_ID)], "more": "é"})
+    await receiving.receive(push)
+    del push["1"]["unsigned"]
+    assert await told(receiving, 1, 2, 12, 13, MAX_ORIGIN_ID) == push
+    assert await told(receiving, 2, 3) == {"2": push["2"]}
+    assert await told(receiving) == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_is_told_what_others_have_stated(receiving):
+    theirs, ours = ring(B, seed=3), Threepid(EMAIL, "ours@example.org")
+    await receiving.receive({"1": signed(bound(1), theirs), "3": signed(bound(3), theirs)}, B)
+    await receiving.receive({"2": signed(bound(2))})
+    await receiving.db.write(receiving.statements.bind, ours, DAVE, START_MS)
+    assert list(await told(receiving, *range(20))) == ["2"]
+    assert list(await told(receiving, *range(20), name=B)) == ["1", "3"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_bound_no_longer_is_not_told(receiving):
+    await receiving.receive(good(1, 2, 3))
+    await receiving.receive(
+        {"4": signed(unbound(1, START_MS + 1)), "5": signed(bound(2, DAVE, START_MS + 1))}
+    )
+    assert list(await told(receiving, *range(20))) == ["3", "5"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_a_number_that_was_used_twice_the_newer_one_is_told(receiving):
+    await receiving.receive({"1": signed(bound(1, ts=START_MS + 1))})
+    await receiving.receive({"1": signed(bound(2))})
+    assert (await told(receiving, 1))["1"]["address"] == address(1).address
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_endless_is_not_told(receiving):
+    await receiving.receive({"1": signed({**bound(1), "x": "x" * 5000}), **good(2)})
+    assert list(await told(receiving, 1, 2)) == ["2"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_more_are_told_at_once_than_may_be_asked_for(receiving):
+    assert await told(receiving, *range(MOST_STATEMENTS)) == {}
+    with pytest.raises(InvalidParam, match=f"ids: must be at most {MOST_STATEMENTS}"):
+        await told(receiving, *range(MOST_STATEMENTS + 1))
+
+
+@pytest.mark.parametrize("leave", [remove, forget])
+@pytest_twisted.ensureDeferred
+async def test_who_is_no_peer_any_more_is_told_nothing(receiving, leave):
+    await receiving.receive(good(1))
+    await leave(receiving)
+    with pytest.raises(UnknownPeer):
+        await told(receiving, 1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_statements_that_the_database_is_too_busy_for_are_told_so(receiving):
+    db = RefusingDatabase(receiving.db, lambda _call: True)
+    with pytest.raises(Busy):
+        await receiving.over(db).statements(A, [1])
 
 
 # --- the log -------------------------------------------------------------------------------------------

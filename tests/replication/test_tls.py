@@ -16,15 +16,20 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import SSL
 from replication.mutual import HERE, THERE, MutualTls, for_usages
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import (
     TCP4ClientEndpoint,
     TCP4ServerEndpoint,
     connectProtocol,
     wrapClientTLS,
 )
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from web.listening import Listening
 from zope.interface import implementer
 
@@ -424,3 +429,33 @@ def test_a_certificate_without_its_key_is_refused(credentials, tmp_path):
     certificate_file, _ = split(ours.certificate_file, tmp_path)
     with pytest.raises(TlsProblem, match="there is no private key"):
         PeerTls.load(certificate_file, None, ours.ca_file)
+
+
+# --- who has no certificate ----------------------------------------------------------------------------
+
+
+class Taking:
+    """An endpoint that only takes the factory."""
+
+    def listen(self, factory):
+        self.factory = factory
+        return succeed(None)
+
+
+class Open(Factory):
+    protocol = Protocol
+
+
+def test_one_source_cannot_take_all_connections(ours):
+    endpoint = Taking()
+    TlsEndpoint(endpoint, ours, Clock()).listen(Open())
+    near, far = IPv4Address("TCP", "192.0.2.1", 1), IPv4Address("TCP", "192.0.2.2", 1)
+    taken = [endpoint.factory.buildProtocol(near) for _ in range(25)]
+    assert [each is None for each in taken] == [False] * 20 + [True] * 5
+    another = endpoint.factory.buildProtocol(far)
+    assert another is not None
+    for each in (*taken[:2], another):
+        transport = StringTransport()
+        each.makeConnection(transport)
+        each.connectionLost(Failure(ConnectionDone()))
+    assert [endpoint.factory.buildProtocol(near) is None for _ in range(3)] == [False, False, True]

@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 
-from sydentish.domain.peers import Peer
+from sydentish.domain.peers import Failed, Peer
 from sydentish.domain.statements import Tombstone
 from sydentish.domain.threepids import EMAIL, Threepid
 from sydentish.store import peers, pushes, statements
@@ -28,11 +28,11 @@ def sources(tx):
 def worn(tx, name):
     """A peer that a good deal has happened to."""
     lease = pushes.lease(tx, name, NOW, 1000)
-    pushes.park(tx, name, {3}, "odd", NOW, lease)
+    pushes.park(tx, name, {3}, "odd", lease, NOW, 0.0)
     lease = pushes.lease(tx, name, NOW, 1000)
     pushes.acknowledged(tx, name, pushes.Batch([], 5, moves_on=True), lease, NOW + 1)
     lease = pushes.lease(tx, name, NOW, 1000)
-    pushes.failed(tx, name, "down", lease, NOW + 2, 0.0)
+    pushes.failed(tx, name, Failed("unreachable", "down"), lease, NOW + 2, 0.0)
     peers.received(tx, name, NOW + 3)
     pushes.lease(tx, name, NOW, 1000)
 

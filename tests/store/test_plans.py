@@ -9,7 +9,7 @@ from store_tools import START_MS
 from sydentish.domain.delivery import Delivery
 from sydentish.domain.invites import Invitation
 from sydentish.domain.lookup import hash_address
-from sydentish.domain.peers import Peer
+from sydentish.domain.peers import Failed, Peer
 from sydentish.domain.ratelimit import Charge, Rate
 from sydentish.domain.statements import MAX_ORIGIN_ID
 from sydentish.domain.threepids import EMAIL, Threepid
@@ -111,7 +111,7 @@ DEEDS = [
     ("peers_remove", lambda tx: peers.remove(tx, PEER)),
     ("pushes_new", lambda tx: pushes.batch(tx, OURS, peers.state(tx, PEER), START_MS, 500)),
     ("pushes_parked", lambda tx: pushes.batch(tx, OURS, peers.state(tx, "p3.example.org"), START_MS, 500)),
-    ("last_own_id", lambda tx: pushes.last_own_id(tx, OURS)),
+    ("last_own_id", lambda tx: statements.last_own_id(tx, OURS)),
     ("pushes_due", lambda tx: pushes.due(tx, OURS, START_MS, 1000)),
     ("pushes_next_retry", lambda tx: pushes.next_retry(tx, START_MS)),
     ("pushes_report", lambda tx: progress.report(tx, OURS)),
@@ -119,8 +119,16 @@ DEEDS = [
         "pushes_acknowledged",
         lambda tx: acknowledge(tx, pushes.Batch([], 100, moves_on=True, parked_ids=(10, 11))),
     ),
-    ("pushes_park", lambda tx: pushes.park(tx, PEER, [10, 11], "odd", 1, pushes.lease(tx, PEER, 0, 1000))),
-    ("pushes_failed", lambda tx: pushes.failed(tx, PEER, "down", pushes.lease(tx, PEER, 0, 1000), 1, 0.0)),
+    (
+        "pushes_park",
+        lambda tx: pushes.park(tx, PEER, [10, 11], "odd", pushes.lease(tx, PEER, 0, 1000), 1, 0.0),
+    ),
+    (
+        "pushes_failed",
+        lambda tx: pushes.failed(
+            tx, PEER, Failed("unreachable", "down"), pushes.lease(tx, PEER, 0, 1000), 1, 0.0
+        ),
+    ),
     ("pushes_let_go", lambda tx: pushes.let_go(tx, PEER, [10, 11])),
     ("pushes_wake", lambda tx: pushes.wake(tx, PEER)),
 ]
@@ -180,7 +188,7 @@ FILL = """
     INSERT INTO peers (name, url, keys, certificate_names, source, since_ts, acknowledged_id)
         SELECT 'p' || n || '.example.org', 'https://x', '{{}}', '[]', 'command', 0, CASE n WHEN 3 THEN {million} ELSE 0 END
         FROM n WHERE n BETWEEN 1 AND 9
-    INSERT INTO parked_statements SELECT 'p' || (n % 9 + 1) || '.example.org', n, 'odd', n FROM n
+    INSERT INTO parked_statements SELECT 'p' || (n % 9 + 1) || '.example.org', n, 'odd', n, 1, n FROM n
     INSERT INTO ephemeral_keys SELECT CAST(n AS BLOB), n, 'h' || n, '@a:b' FROM n
     INSERT INTO budgets SELECT 'mails', 'h' || n, n FROM n
     INSERT INTO outbox

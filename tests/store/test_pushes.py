@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sydentish.domain.associations import Association
 from sydentish.domain.delivery import EARLY_CAP_MS, LATE_CAP_MS
-from sydentish.domain.peers import Peer
+from sydentish.domain.peers import Failed, Peer
 from sydentish.domain.statements import Tombstone
 from sydentish.domain.threepids import EMAIL, Threepid
 from sydentish.store import associations, peers, progress, pushes, statements
@@ -66,7 +66,8 @@ def take(tx, found, now_ms=NOW, name=PEER):
 
 
 def park(tx, *numbers, retry_ts=NOW + HOUR, name=PEER, reason="odd"):
-    pushes.park(tx, name, numbers, reason, retry_ts, lease(tx, name=name))
+    pushes.park(tx, name, numbers, reason, lease(tx, name=name), NOW, 0.0)
+    pushes.hold_back(tx, name, numbers, reason, retry_ts)
 
 
 def due(tx, now_ms=NOW, heartbeat_ms=DAY):
@@ -84,7 +85,7 @@ def test_without_statements_there_is_nothing_to_send(tx):
     add_peer(tx)
     supersede(tx, 1)
     assert batch(tx) == pushes.Batch([], 0, moves_on=False)
-    assert pushes.last_own_id(tx, OURS) == 0
+    assert statements.last_own_id(tx, OURS) == 0
 
 
 def test_what_is_new_is_sent_in_order_and_no_more_than_allowed(tx):
@@ -101,7 +102,7 @@ def test_what_is_new_is_sent_in_order_and_no_more_than_allowed(tx):
     assert (ids(second), second.until_id) == ([6, 9], 9)
     take(tx, second)
     assert batch(tx) == pushes.Batch([], 9, moves_on=False)
-    assert pushes.last_own_id(tx, OURS) == 6
+    assert statements.last_own_id(tx, OURS) == 6
     bind(tx, 10)
     assert ids(batch(tx)) == [10]
 
@@ -109,11 +110,11 @@ def test_what_is_new_is_sent_in_order_and_no_more_than_allowed(tx):
 def test_the_newest_of_ours_is_a_bind_or_an_unbind(tx):
     add_peer(tx)
     bind(tx, 3)
-    assert pushes.last_own_id(tx, OURS) == 3
+    assert statements.last_own_id(tx, OURS) == 3
     unbind(tx, 5)
-    assert pushes.last_own_id(tx, OURS) == 5
+    assert statements.last_own_id(tx, OURS) == 5
     bind(tx, 6)
-    assert pushes.last_own_id(tx, OURS) == 6
+    assert statements.last_own_id(tx, OURS) == 6
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -222,7 +223,7 @@ def test_what_need_not_be_sent_is_passed_over_and_the_peer_is_not_said_to_be_wel
     bind(tx, 1)
     unbind(tx, 2)
     park(tx, 1, 2)
-    pushes.failed(tx, PEER, "down", lease(tx), NOW, 0.0)
+    pushes.failed(tx, PEER, Failed("unreachable", "down"), lease(tx), NOW, 0.0)
     before = state(tx)
     pushes.skip(tx, PEER, batch(tx), lease(tx, NOW + 1000))
     assert state(tx) == dataclasses.replace(before, acknowledged_id=2)
@@ -280,8 +281,8 @@ def test_a_peer_that_was_removed_is_parked_nothing_and_has_not_failed(tx):
     add_peer(tx)
     held = lease(tx)
     peers.remove(tx, PEER)
-    pushes.park(tx, PEER, {1}, "odd", NOW, held)
-    assert pushes.failed(tx, PEER, "down", held, NOW, 0.0) == NOW
+    pushes.park(tx, PEER, {1}, "odd", held, NOW, 0.0)
+    assert pushes.failed(tx, PEER, Failed("unreachable", "down"), held, NOW, 0.0) == NOW
     assert pushes.acknowledged(tx, PEER, pushes.Batch([], 9, moves_on=True), held, NOW) is False
     pushes.release(tx, PEER, held)
     assert pushes.lease(tx, PEER, NOW, LEASE) is None
@@ -336,7 +337,7 @@ def test_a_peer_is_left_alone_while_it_is_leased_or_has_failed(tx):
     assert held == NOW + LEASE
     assert due(tx, NOW + LEASE - 1) == []
     assert due(tx, NOW + LEASE) == [PEER]
-    retry_ts = pushes.failed(tx, PEER, "down", held, NOW, 0.0)
+    retry_ts = pushes.failed(tx, PEER, Failed("unreachable", "down"), held, NOW, 0.0)
     assert due(tx, retry_ts - 1) == []
     assert due(tx, retry_ts) == [PEER]
 
@@ -345,7 +346,7 @@ def test_a_peer_is_left_alone_while_it_is_leased_or_has_failed(tx):
 def test_nothing_is_pushed_to_a_peer_that_is_paused_or_gone(tx, source):
     peers.configure(tx, [Peer(PEER, "https://x", {}, ())], NOW)
     bind(tx, 1)
-    pushes.failed(tx, PEER, "down", lease(tx), NOW, 0.0)
+    pushes.failed(tx, PEER, Failed("unreachable", "down"), lease(tx), NOW, 0.0)
     if source == "gone":
         peers.configure(tx, [], NOW)
     else:
@@ -432,19 +433,19 @@ def test_under_a_lost_lease_nothing_is_acknowledged(tx):
 def test_under_a_lost_lease_nothing_is_parked(tx):
     first, second = lost(tx)
     before = tx.rows("SELECT * FROM peers")
-    pushes.park(tx, PEER, {2}, "odd", NOW + HOUR, first)
+    pushes.park(tx, PEER, {2}, "odd", first, NOW, 0.0)
     assert pushes.parked(tx, PEER) == []
     assert tx.rows("SELECT * FROM peers") == before
-    pushes.park(tx, PEER, {2}, "odd", NOW + HOUR, second)
+    pushes.park(tx, PEER, {2}, "odd", second, NOW, 0.0)
     assert pushes.parked(tx, PEER) == [(2, "odd")]
 
 
 def test_under_a_lost_lease_no_failure_is_noted(tx):
     first, second = lost(tx)
     before = tx.rows("SELECT * FROM peers")
-    pushes.failed(tx, PEER, "timed out", first, NOW + LEASE, 0.0)
+    pushes.failed(tx, PEER, Failed("unreachable", "timed out"), first, NOW + LEASE, 0.0)
     assert tx.rows("SELECT * FROM peers") == before
-    pushes.failed(tx, PEER, "timed out", second, NOW + LEASE, 0.0)
+    pushes.failed(tx, PEER, Failed("unreachable", "timed out"), second, NOW + LEASE, 0.0)
     assert (state(tx).failures, state(tx).last_failure) == (1, "timed out")
 
 
@@ -466,7 +467,7 @@ def test_what_becomes_of_a_push_ends_its_lease(tx, end):
     elif end == "parked":
         park(tx, 1)
     else:
-        assert pushes.failed(tx, PEER, "down", lease(tx), NOW, 0.0) == NOW + 1000
+        assert pushes.failed(tx, PEER, Failed("unreachable", "down"), lease(tx), NOW, 0.0) == NOW + 1000
         # It is left alone all the same.
         assert lease(tx, NOW + 999) is None
     assert lease(tx, NOW + 1000) is not None
@@ -479,7 +480,7 @@ def test_failures_count_and_back_off_until_something_is_taken(tx):
     add_peer(tx)
     now_ms, waits = NOW, []
     for _ in range(8):
-        retry_ts = pushes.failed(tx, PEER, "down", lease(tx, now_ms), now_ms, 0.0)
+        retry_ts = pushes.failed(tx, PEER, Failed("unreachable", "down"), lease(tx, now_ms), now_ms, 0.0)
         waits.append(retry_ts - now_ms)
         assert state(tx).retry_ts == retry_ts
         now_ms = retry_ts
@@ -487,7 +488,10 @@ def test_failures_count_and_back_off_until_something_is_taken(tx):
     assert (state(tx).failures, state(tx).failing_since_ts) == (8, NOW)
     now_ms = NOW + 2 * HOUR
     for _ in range(8):
-        late, now_ms = now_ms, pushes.failed(tx, PEER, "still down", lease(tx, now_ms), now_ms, 0.0)
+        late, now_ms = (
+            now_ms,
+            pushes.failed(tx, PEER, Failed("unreachable", "still down"), lease(tx, now_ms), now_ms, 0.0),
+        )
     assert now_ms == state(tx).retry_ts == late + LATE_CAP_MS
     assert (state(tx).last_failure, state(tx).last_failure_ts) == ("still down", late)
     assert take(tx, batch(tx), now_ms) is True
@@ -500,15 +504,15 @@ def test_failures_count_and_back_off_until_something_is_taken(tx):
 @pytest.mark.parametrize(("jitter", "wait"), [(1.0, 1100), (-1.0, 900)])
 def test_peers_that_fail_together_are_not_tried_together(tx, jitter, wait):
     add_peer(tx)
-    assert pushes.failed(tx, PEER, "down", lease(tx), NOW, jitter) == NOW + wait
+    assert pushes.failed(tx, PEER, Failed("unreachable", "down"), lease(tx), NOW, jitter) == NOW + wait
 
 
 def test_the_next_try_is_that_of_the_first_peer_that_is_left_alone(tx):
     for name in (PEER, OTHER):
         add_peer(tx, name)
     assert pushes.next_retry(tx, NOW) is None
-    pushes.failed(tx, PEER, "down", lease(tx), NOW, 0.0)
-    pushes.failed(tx, OTHER, "down", lease(tx, name=OTHER), NOW + 7, 0.0)
+    pushes.failed(tx, PEER, Failed("unreachable", "down"), lease(tx), NOW, 0.0)
+    pushes.failed(tx, OTHER, Failed("unreachable", "down"), lease(tx, name=OTHER), NOW + 7, 0.0)
     assert pushes.next_retry(tx, NOW) == NOW + 1000
     assert pushes.next_retry(tx, NOW + 1000) == NOW + 1007
     assert pushes.next_retry(tx, NOW + 1007) is None
@@ -519,7 +523,7 @@ def test_a_peer_that_was_heard_from_is_tried_at_once_but_not_well_yet(tx):
     add_peer(tx, OTHER)
     assert pushes.wake(tx, PEER) is False
     for name in (PEER, OTHER):
-        pushes.failed(tx, name, "down", lease(tx, name=name), NOW, 0.0)
+        pushes.failed(tx, name, Failed("unreachable", "down"), lease(tx, name=name), NOW, 0.0)
     assert pushes.wake(tx, PEER) is True
     assert due(tx) == [PEER]
     assert state(tx).failures == 1

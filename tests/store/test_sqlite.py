@@ -4,17 +4,19 @@ import os
 import shutil
 import sqlite3
 import threading
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import pytest
 import pytest_twisted
 from store_tools import SECONDS, rows
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, DeferredList, gatherResults
+from twisted.internet.defer import CancelledError, DeferredList, gatherResults, succeed
+from twisted.internet.task import deferLater
 
 from sydentish.domain.errors import Busy, NotFound
-from sydentish.store.sqlite import SqliteDatabase
+from sydentish.store.counters import next_number
+from sydentish.store.sqlite import SqliteDatabase, connect
 
 
 def count_up(tx, name):
@@ -28,6 +30,39 @@ def names(tx):
 
 def stored(path):
     return [name for (name,) in rows(path, "SELECT name FROM counters ORDER BY name")]
+
+
+def forget(tx, name):
+    tx.run("DELETE FROM counters WHERE name = ?", (name,))
+
+
+def on_disk(path, name):
+    """Whether the bytes are in any of the files: the main one, the log, its index."""
+    return any(name.encode() in file.read_bytes() for file in path.parent.iterdir())
+
+
+async def gone_from_disk(path, name):
+    late = reactor.seconds() + SECONDS
+    while on_disk(path, name):
+        assert reactor.seconds() < late, f"still on the disk after {SECONDS} s"
+        await deferLater(reactor, 0.01)
+
+
+def log_of(path):
+    return path.with_name(f"{path.name}-wal")
+
+
+@asynccontextmanager
+async def tidy_db(path, seconds=0.02):
+    """A database that empties its log very often, with two readers."""
+    db = SqliteDatabase(
+        path, reactor, readers=2, max_queue=100, busy_timeout_ms=5000, checkpoint_seconds=seconds
+    )
+    db.startService()
+    try:
+        yield db
+    finally:
+        await db.stopService()
 
 
 def open_files():
@@ -240,6 +275,130 @@ async def test_stopping_ends_the_threads_and_closes_the_file(db, path):
             thread.join(SECONDS)
             assert not thread.is_alive()
     assert not [file for file in open_files() if file.startswith(str(path))]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_deleted_leaves_the_disk_while_the_database_runs(path):
+    async with tidy_db(path) as db:
+        await db.write(count_up, "secretive")
+        with held(db.read):
+            assert await db.read(names) == ["secretive"]
+        assert await db.read(names) == ["secretive"]
+        assert on_disk(path, "secretive")
+        await db.write(forget, "secretive")
+        await gone_from_disk(path, "secretive")
+        assert await db.read(names) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_deleted_leaves_the_disk_though_the_writer_never_rests(path):
+    def wait(_tx, begun, go):
+        begun.set()
+        assert go.wait(SECONDS)
+
+    async with tidy_db(path, 0.2) as db:
+        await db.write(count_up, "secretive")
+        await db.write(forget, "secretive")
+        late = reactor.seconds() + SECONDS
+        reply, go = succeed(None), threading.Event()
+        while on_disk(path, "secretive"):
+            assert reactor.seconds() < late
+            # The next one is queued before the one that runs may end.
+            before, go_before = reply, go
+            begun, go = threading.Event(), threading.Event()
+            reply = db.write(wait, begun, go)
+            go_before.set()
+            await before
+            assert begun.wait(SECONDS)
+        go.set()
+        await reply
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_read_still_needs_leaves_the_disk_after_it(path):
+    looked, go = threading.Event(), threading.Event()
+
+    def look_long(tx):
+        first = names(tx)
+        looked.set()
+        assert go.wait(SECONDS)
+        return first, names(tx)
+
+    async with tidy_db(path) as db:
+        await db.write(count_up, "secretive")
+        reading = db.read(look_long)
+        assert looked.wait(SECONDS)
+        await db.write(forget, "secretive")
+        # Checkpoints come and go meanwhile, and hold up neither who writes nor who reads.
+        for _ in range(20):
+            await db.write(next_number, "others")
+            assert await db.read(names) == ["others"]
+        assert on_disk(path, "secretive")
+        go.set()
+        assert await reading == (["secretive"], ["secretive"])
+        await gone_from_disk(path, "secretive")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_another_process_deleted_leaves_the_disk_too(path):
+    async with tidy_db(path) as db:
+        with closing(connect(path, 5000)) as other:
+            other.execute("INSERT INTO counters (name, value) VALUES ('secretive', 1)")
+            other.execute("DELETE FROM counters")
+            await gone_from_disk(path, "secretive")
+        assert await db.read(names) == []
+
+
+@pytest.mark.parametrize("reads", [0, 20])
+@pytest_twisted.ensureDeferred
+async def test_stopping_leaves_no_log_behind(open_db, path, reads):
+    for _ in range(50):
+        db = open_db(readers=4)
+        await db.write(count_up, "secretive")
+        await db.read(names)
+        answers = [db.write(forget, "secretive")]
+        with held(db.read):
+            answers += [db.read(names) for _ in range(reads)]
+            stopped = db.stopService()
+        await gatherResults([stopped, *answers])
+        assert not log_of(path).exists()
+        assert not on_disk(path, "secretive")
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_writer_is_the_last_to_end(db):
+    await db.write(count_up, "a")
+    (writer,) = (thread for thread in threading.enumerate() if thread.name == "store-writer")
+    with held(db.read):
+        stopped = db.stopService()
+        # The time that it would need to end too early.
+        writer.join(0.1)
+        assert writer.is_alive()
+    await stopped
+
+
+@pytest_twisted.ensureDeferred
+async def test_stopping_empties_the_log_though_another_has_the_file_open(open_db, path):
+    one, other = open_db(), open_db()
+    await one.write(count_up, "secretive")
+    assert await other.read(names) == ["secretive"]
+    await one.write(forget, "secretive")
+    await one.stopService()
+    assert not on_disk(path, "secretive")
+    await other.write(count_up, "a")
+    assert await other.read(names) == ["a"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_that_stop_together_leave_nothing_behind(open_db, path):
+    for _ in range(20):
+        both = [open_db(), open_db()]
+        for db in both:
+            await db.write(count_up, "secretive")
+            await db.read(names)
+            await db.write(forget, "secretive")
+        await gatherResults([db.stopService() for db in both])
+        assert not on_disk(path, "secretive")
 
 
 @pytest.mark.parametrize("kind", ["write", "read"])

@@ -51,6 +51,47 @@ async def main(_reactor):
 task.react(main)
 """
 
+# Lets no file grow beyond the database's size, so that the log cannot be copied into it; then lets them grow again.
+FULL = """
+import resource, sys
+from pathlib import Path
+from twisted.internet import reactor, task
+from twisted.internet.defer import Deferred
+from twisted.logger import formatEvent, globalLogPublisher
+from sydentish.store.sqlite import SqliteDatabase
+
+path = Path(sys.argv[1])
+log = path.with_name(path.name + "-wal")
+failed = Deferred()
+
+def hear(event):
+    text = formatEvent(event)
+    if "no checkpoint" in text:
+        globalLogPublisher.removeObserver(hear)
+        reactor.callFromThread(failed.callback, text)
+
+def add(tx):
+    tx.run("INSERT INTO ephemeral_keys (public_key, expires_ts) VALUES (randomblob(50000), 1)")
+
+async def main(_reactor):
+    globalLogPublisher.addObserver(hear)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, resource.RLIM_INFINITY))
+    db = SqliteDatabase(
+        path, reactor, readers=1, max_queue=100, busy_timeout_ms=5000, checkpoint_seconds=0.02
+    )
+    db.startService()
+    await db.write(add)
+    print(await failed, flush=True)
+    print(await db.read(lambda tx: tx.row("SELECT count(*) FROM ephemeral_keys")), log.stat().st_size > 0)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    while log.stat().st_size:
+        await task.deferLater(reactor, 0.01)
+    await db.write(add)
+    await db.stopService()
+
+task.react(main)
+"""
+
 
 def writer(path, how_many, limit=0):
     return subprocess.Popen(
@@ -193,6 +234,31 @@ def test_a_file_that_may_not_grow_is_busy_and_recovers(path):
     assert len(before) > 10
     assert numbers(path) == [int(number) for number in (*before, after)]
     assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_log_that_cannot_be_copied_is_kept_and_copied_later(path):
+    command = [sys.executable, "-c", FULL, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    failure, found = done.stdout.splitlines()
+    assert failure.startswith("no checkpoint: OperationalError: ")
+    assert found == "(1,) True"
+    assert numbers(path) == [1, 1]
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stop_does_not_wait_for_what_another_reads(open_db, path):
+    db = open_db(busy_timeout_ms=10)
+    await db.write(add_key, b"a")
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        assert other.execute("SELECT count(*) FROM ephemeral_keys").fetchone() == (1,)
+        await db.write(add_key, b"b")
+        await db.stopService()
+        assert path.with_name(f"{path.name}-wal").stat().st_size > 0
+        assert other.execute("SELECT count(*) FROM ephemeral_keys").fetchone() == (1,)
+    assert keys(path) == [b"a", b"b"]
 
 
 @pytest_twisted.ensureDeferred

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sydentish.domain.associations import Association
-from sydentish.domain.peers import Peer
+from sydentish.domain.peers import Failed, Peer
 from sydentish.domain.statements import MAX_ORIGIN_ID, Order, Tombstone, erased_key
 from sydentish.domain.threepids import EMAIL, MSISDN, Threepid
 from sydentish.store import associations, peers, pushes, statements
@@ -167,7 +167,7 @@ def test_tombstones_wait_for_the_slowest_peer_whatever_is_wrong_with_it(tx):
         add_peer(tx, name, acknowledged_id)
     peers.pause(tx, "paused", paused=True)
     lease = pushes.lease(tx, "failing", 0, 1000)
-    pushes.failed(tx, "failing", "down", lease, 0, 0.0)
+    pushes.failed(tx, "failing", Failed("unreachable", "down"), lease, 0, 0.0)
     tx.run("UPDATE peers SET source = 'gone' WHERE name = 'gone'")
     statements.erase_acknowledged(tx)
     assert waiting(tx) == [6, 7, 8]
@@ -183,7 +183,7 @@ def test_a_tombstone_that_a_peer_has_refused_is_kept_for_it(tx):
     for name in ("a", "b"):
         add_peer(tx, name, 3)
     lease = pushes.lease(tx, "a", 0, 1000)
-    pushes.park(tx, "a", {2}, "odd", 5000, lease)
+    pushes.park(tx, "a", {2}, "odd", lease, 0, 0.0)
     assert statements.erase_acknowledged(tx) == 2
     assert waiting(tx) == [2]
     # Another peer does not let it go.

@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from web.wire import PREFIX
 
 from sydentish.domain.errors import Busy, InvalidParam, UnknownPeer, VerificationFailed
+from sydentish.domain.peers import MOST_STATEMENTS
 from sydentish.domain.statements import MAX_ORIGIN_ID
 from sydentish.web.admission import Head, OpenAdmission, PeerAdmission
 from sydentish.web.dispatch import Dispatcher, RequestLimits
@@ -19,7 +20,8 @@ from sydentish.web.handlers.replication import ReplicationHandlers
 from sydentish.web.routes import IDENTITY_PREFIX, replication_routes
 
 PUSH, CHECK, DIGESTS = "replicate/v1/push", "replicate/v1/check", "replicate/v1/digests"
-PATHS = [PUSH, CHECK, DIGESTS]
+STATEMENTS = "replicate/v1/statements"
+PATHS = [PUSH, CHECK, DIGESTS, STATEMENTS]
 PEER = "id.peer.example.org"
 CERTIFICATE = ("peer.example.org",)
 # An unbind, as a peer signs it.
@@ -36,6 +38,7 @@ GOOD = {
     PUSH: {"sgAssocs": {"12": SIGNED}},
     CHECK: {"server_name": PEER, "signatures": {PEER: {"ed25519:0": "c2ln"}}},
     DIGESTS: {"after": 0, "until": 1000, "size": 100},
+    STATEMENTS: {"ids": ["12", "17"]},
 }
 
 
@@ -71,6 +74,10 @@ class RecordingReceiver:
     async def digests(self, peer, after, until, size):
         self._note("digests", peer, after, until, size)
         return {"digests": {"0": [100, "abc"]}}
+
+    async def statements(self, peer, origin_ids):
+        self._note("statements", peer, origin_ids)
+        return {"sgAssocs": {"12": SIGNED}}
 
     def _note(self, *call):
         self.calls.append(call)
@@ -156,6 +163,15 @@ async def test_digests_are_asked_for_by_range(replication):
 
     assert (answer.status, answer.json) == (200, {"digests": {"0": [100, "abc"]}})
     assert replication.receiver.calls == [("digests", PEER, 100, MAX_ORIGIN_ID, 1)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_statements_are_asked_for_by_number(replication):
+    most = [str(number) for number in range(MOST_STATEMENTS - 3)]
+    answer = await replication.ask(STATEMENTS, {"ids": [*most, "0", "5", str(MAX_ORIGIN_ID)]})
+
+    assert (answer.status, answer.json) == (200, {"sgAssocs": {"12": SIGNED}})
+    assert replication.receiver.calls == [("statements", PEER, {*map(int, most), MAX_ORIGIN_ID})]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -261,6 +277,15 @@ MALFORMED = [
         (DIGESTS, _DIGESTS | {"size": value}, "M_INVALID_PARAM", "size")
         for value in (0, -1, 2**63, "1", False)
     ),
+    (STATEMENTS, {}, "M_MISSING_PARAMS", "ids"),
+    *(
+        (STATEMENTS, {"ids": value}, "M_INVALID_PARAM", "ids")
+        for value in (None, "12", 12, {"12": 1}, [12], ["12", None], [["12"]], ["1"] * (MOST_STATEMENTS + 1))
+    ),
+    *(
+        (STATEMENTS, {"ids": ["12", value]}, "M_INVALID_PARAM", "ids")
+        for value in ("", "x", "-1", "012", "1.0", " 1", "1\n", str(MAX_ORIGIN_ID + 1), "9" * 5000)
+    ),
 ]
 
 
@@ -285,6 +310,7 @@ async def test_what_takes_too_long_is_503(replication, path):
     replication.receiver.receive = lambda *_: waiting
     replication.receiver.check = lambda *_: waiting
     replication.receiver.digests = lambda *_: waiting
+    replication.receiver.statements = lambda *_: waiting
     asking = Deferred.fromCoroutine(replication.ask(path, GOOD[path]))
     assert not asking.called
     replication.clock.advance(60)

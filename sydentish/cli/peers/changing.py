@@ -73,7 +73,8 @@ def add(config_path: Path, name: str, url: str, keys: Mapping[str, str], names: 
 def remove(config_path: Path, name: str) -> None:
     """Forget a peer for good, so that the server no longer waits for it before it erases addresses.
 
-    If the peer comes back one day, add it again: it is then sent everything from the beginning.
+    If the peer comes back one day, add it again: it is then sent all that is bound here. What was unbound meanwhile is
+    erased, and so it hears of that only when you compare: sydentish peers resync
 
     Example: sydentish peers remove id.example.net
     """

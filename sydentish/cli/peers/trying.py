@@ -70,8 +70,9 @@ def test(config_path: Path, as_json_: bool, name: str) -> None:  # noqa: FBT001 
 def resync(config_path: Path, as_json_: bool, name: str) -> None:  # noqa: FBT001 - as above
     """Compare what a peer knows of this server's statements with what is known here, and send what is missing there.
 
-    For a peer that has lost something, after a restored backup for example. The server may run meanwhile. A Sydent
-    cannot be compared with: everything is pushed to it again.
+    For a peer that has lost something, after a restored backup for example, or that was removed and added again: what
+    it still has although it was unbound here meanwhile is erased there. The server may run. A Sydent cannot be compared
+    with: everything is pushed to it again.
 
     Example: sydentish peers resync id.example.net
     """
@@ -152,14 +153,16 @@ def _numbers(found: Resynced) -> dict[str, object]:
 def _print(name: str, found: Resynced) -> None:
     if found.starts_over:
         click.echo(
-            f"{name}: is probably a Sydent, which cannot be compared with: the server pushes everything to it again"
+            f"{name}: answers 404 without JSON, and is taken for a Sydent, which cannot be compared with: "
+            f"the server pushes everything to it again; if it is none: sydentish peers test {name}"
         )
         return
     click.echo(f"{name}: {found.compared} statements compared, {found.sent} sent again")
     for number, told in (
         (len(found.refused), "refused by it, and tried again later"),
         (found.outdated, "taken, but not kept: it knows newer ones of other servers"),
-        (found.erased, "unknown to it, and cannot be sent since their addresses are erased"),
+        (found.gone, "that it still had, though unbound and erased here, are erased there now"),
+        (found.superseded, "known to it, but outdated: whoever has stated what is newer sends that"),
         (found.foreign, "known to it, but no longer here: was this database set back?"),
     ):
         if number:

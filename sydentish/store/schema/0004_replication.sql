@@ -58,6 +58,8 @@ CREATE TABLE parked_statements (
     peer TEXT NOT NULL REFERENCES peers (name) ON DELETE CASCADE,
     origin_id BIGINT NOT NULL,
     reason TEXT NOT NULL,
+    parked_ts BIGINT NOT NULL,
+    tries BIGINT NOT NULL,
     retry_ts BIGINT NOT NULL,
     PRIMARY KEY (peer, origin_id)
 );

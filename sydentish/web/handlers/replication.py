@@ -29,6 +29,10 @@ class ReplicationHandlers:
         asked = call.params
         return json_reply(await self._receiver.digests(_peer(call), asked.after, asked.until, asked.size))
 
+    async def statements(self, call: Call[models_peers.StatementsRequest]) -> Reply:
+        """`POST /replicate/v1/statements`."""
+        return json_reply(await self._receiver.statements(_peer(call), call.params.origin_ids))
+
 
 def _peer(call: Call[Any]) -> str:
     if call.origin is None:
