@@ -1,10 +1,12 @@
 """Commands that wait for something: the reactor, and the database beside a server that may be using it."""
 
 import sqlite3
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import click
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -24,7 +26,8 @@ class CannotDo(Exception):
     """What was asked for cannot be done; the message says why, and what to do."""
 
 
-_START = "start the server with this version first: sydentish serve"
+_START = "start the server first: sydentish serve"
+_INTERRUPTED = 130
 
 
 def run(work: Callable[[World], Coroutine[Any, Any, T]]) -> T:
@@ -39,18 +42,30 @@ def run(work: Callable[[World], Coroutine[Any, Any, T]]) -> T:
     from twisted.internet import reactor  # noqa: PLC0415
 
     results: list[Any] = []
+    ended = False
 
     def begin() -> None:
-        Deferred.fromCoroutine(work(make_world(reactor))).addBoth(results.append).addBoth(end)
+        Deferred.fromCoroutine(work(make_world(reactor))).addBoth(note).addBoth(end)
+
+    def note(result: object) -> None:
+        # What ends because the reactor does has nothing to tell.
+        if not ended:
+            results.append(result)
+
+    def stopping() -> None:
+        nonlocal ended
+        ended = True
 
     def end(_: object) -> None:
         # The reactor may not have begun to run yet.
         reactor.callLater(0, reactor.stop)
 
     reactor.callWhenRunning(begin)
+    reactor.addSystemEventTrigger("before", "shutdown", stopping)
     reactor.run()
     if not results:
-        cannot_run("interrupted")
+        click.echo("stopped", err=True)
+        sys.exit(_INTERRUPTED)
     result: T | Failure = results[0]
     if isinstance(result, Failure):
         if result.check(CannotDo, Busy, SchemaError):
@@ -110,7 +125,9 @@ def _is_current(path: Path) -> bool:
     if version is None:
         raise SchemaError(f"{path}: is the database of another program")
     if version < newest:
-        raise SchemaError(f"{path}: has schema {version}, this version needs {newest}: {_START}")
+        raise SchemaError(
+            f"{path}: has schema {version}, this version needs {newest}: start the server with this version first: sydentish serve"
+        )
     if version > newest:
         raise SchemaError(
             f"{path}: was used by a newer version: it has schema {version}, this one knows {newest}"

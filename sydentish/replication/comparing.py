@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 
-from sydentish.domain.peers import MOST_DIGESTS
+from sydentish.domain.peers import MOST_DIGESTS, MOST_IDS
 from sydentish.domain.statements import read_origin_id
 from sydentish.replication.link import Answer
 

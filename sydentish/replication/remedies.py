@@ -16,11 +16,17 @@ _BY_REASON = (
     ("not accept our certificate", "its operator must trust our certificate; look into the log there"),
     (
         "certificate is for",
-        "its operator must use another one, or, if it is certainly the peer, change its certificate names here",
+        (
+            "is that its server name, and its URL? Else its operator must use another one, or, if it is certainly the "
+            "peer, change its certificate names here"
+        ),
     ),
     (
         "not from an authority that is trusted here",
-        "add its authority to the file of [replication] ca_file, and restart the server",
+        (
+            "is that its replication listener, with no proxy in between? Then add its authority to the file of "
+            "[replication] ca_file, and restart the server"
+        ),
     ),
     ("has expired", "its operator must renew it"),
     ("is not valid yet", "compare the clocks, here and there"),
@@ -30,7 +36,7 @@ _BY_REASON = (
 )
 _BY_KIND = {
     "unreachable": "check its URL, that it runs, and the firewalls here and there",
-    "timeout": "check its URL, that it runs, and the firewalls here and there",
+    "timeout": "check its URL (the port must be that of its replication listener), that it runs, and the firewalls",
     "certificate": _THERE,
 }
 
@@ -39,7 +45,7 @@ def remedy(kind: str, reason: str) -> str:
     """What to do about a failure.
 
     Args:
-        kind: one word of `FAILURE_KINDS`.
+        kind: what kind of failure, see `Failed`.
         reason: what was told of it.
     """
     fitting = (what for sign, what in _BY_REASON if sign in reason)

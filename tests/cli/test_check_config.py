@@ -215,5 +215,6 @@ def test_a_certificate_that_tls_refuses_is_told(conf, tmp_path):
     pem.touch(mode=0o600)
     pem.write_bytes(weak_certificate())
     conf.write_text(f"{conf.read_text()}[replication]\ncertificate_file = {pem}\nca_file = {pem}\n")
-    told = checked("-c", conf)
-    assert told == (os.EX_CONFIG, [f"{pem}: cannot be used for TLS (ee key too small)"])
+    status, (warning, problem) = checked("-c", conf)
+    assert (status, problem) == (os.EX_CONFIG, f"{pem}: cannot be used for TLS (ee key too small)")
+    assert "[replication] certificate_file: expires on" in warning

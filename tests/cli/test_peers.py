@@ -161,9 +161,7 @@ def test_without_any_peer_the_way_to_one_is_told(house):
     "command", [ADD, ["peers", "pause", NAME], ["peers", "test", NAME], ["peers", "resync", NAME]]
 )
 def test_without_a_database_nothing_else_can_be_done(house, command):
-    told = (
-        f"{house.path}: there is no database yet: start the server with this version first: sydentish serve"
-    )
+    told = f"{house.path}: there is no database yet: start the server first: sydentish serve"
     assert house.ask(*command) == (1, [told])
     assert not house.path.exists()
 

@@ -270,5 +270,5 @@ async def test_metrics_tell_how_far_behind_a_peer_is_and_that_it_is_not_any_more
     assert await a.figure("sydentish_replication_parked_entries", peer=B) == 0
     assert await a.figure("sydentish_replication_last_success_timestamp_seconds", peer=B) > 0
     assert await a.figure("sydentish_replication_pushes_total", outcome="accepted", peer=B) >= 1
-    assert await a.figure("sydentish_replication_push_duration_seconds_count", peer=B) >= 2
+    assert await a.figure("sydentish_replication_push_duration_seconds_count", peer=B) >= 1
     assert await b.figure("sydentish_replication_received_statements_total", outcome="new", peer=A) == 7

@@ -200,10 +200,8 @@ async def test_what_a_server_in_the_future_states_waits_until_it_is_no_longer_fu
     a.live_in(HOUR)
     await mesh.start()
     await a.bind("tomorrow@example.org", ALICE)
-    await a.process.says(
-        f"a push to {B} failed: Nothing was taken because of 1 of 1 associations; 1: is dated"
-    )
-    await b.process.says(f"a push of {A} was refused because of 1 of 1 associations; 1: is dated")
+    await a.process.says(f"a push to {B} failed: Nothing was taken because of 1 of 1 statements; 1: is dated")
+    await b.process.says(f"a push of {A} was refused because of 1 of 1 statements; 1: is dated")
     await b.bind("today@example.org", BOB)
     await a.comes_to_know("today@example.org", BOB)
     assert await b.owner("tomorrow@example.org") is None

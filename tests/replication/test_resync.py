@@ -648,6 +648,9 @@ async def test_who_does_not_answer_for_its_binds_is_told(here, holder, resync, b
 def test_digests_are_read():
     told = Answer(200, {"digests": {"100": [2, HASH], "300": [100, HASH]}})
     assert read_digests(told, 100, 400, 100) == {100: (2, HASH), 300: (100, HASH)}
+    # Numbers that were used twice count twice.
+    twice = Answer(200, {"digests": {"7": [2, HASH]}})
+    assert read_digests(twice, 7, 8, 1) == {7: (2, HASH)}
 
 
 @pytest.mark.parametrize(
@@ -661,7 +664,7 @@ def test_digests_are_read():
         {"0100": [1, HASH]},
         {"x": [1, HASH]},
         {"100": [0, HASH]},
-        {"100": [101, HASH]},
+        {"100": [100_001, HASH]},
         {"100": [True, HASH]},
         {"100": [1.0, HASH]},
         {"100": [1]},

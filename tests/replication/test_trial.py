@@ -149,7 +149,7 @@ async def test_its_certificate_is_somebody_elses(there, trial):
     assert told(findings)[1:] == [("ok", "connection"), ("failed", "its certificate")]
     found = wrong(findings)["its certificate"]
     assert found.startswith(
-        f"its certificate is for {THERE}, not for more.example.org; its operator must use another"
+        f"its certificate is for {THERE}, not for more.example.org; is that its server name, and its URL?"
     )
 
 
@@ -158,8 +158,8 @@ async def test_its_authority_is_not_trusted_here(there, trial, credentials, auth
     tls = credentials(certificate=authority.issue(HERE), trusts=stranger).load()
     (found,) = wrong(await trial(tls).run(there.as_peer())).values()
     assert found.endswith(
-        "is not from an authority that is trusted here; add its authority to the file of [replication] ca_file, "
-        "and restart the server"
+        "is not from an authority that is trusted here; is that its replication listener, with no proxy in between? "
+        "Then add its authority to the file of [replication] ca_file, and restart the server"
     )
 
 
@@ -216,7 +216,10 @@ class Plain(Protocol):
             b"SSH-2.0-x\r\n",
             "it does not speak TLS; check its URL: is that the port of its replication listener?",
         ),
-        (b"", "no answer in time at {url}; check its URL, that it runs, and the firewalls here and there"),
+        (
+            b"",
+            "no answer in time at {url}; check its URL (the port must be that of its replication listener), that it runs, and the firewalls",
+        ),
     ],
 )
 @pytest_twisted.ensureDeferred

@@ -122,8 +122,8 @@ def _print(peer: Known, parked: Parked) -> None:
         if found.last_failure is not None:
             lines.append(("", found.last_failure))
         if found.failures:
-            due = f"the next try is due {moment(found.retry_ts, now_ms)}"
-            lines.append(("failures in a row", f"{found.failures}; {due}"))
+            due = f"; the next try is due {moment(found.retry_ts, now_ms)}" if found.retry_ts > now_ms else ""
+            lines.append(("failures in a row", f"{found.failures}{due}"))
         lines.append(("parked", str(report.parked)))
         lines += [("", f"{number}: {reason}") for number, reason in parked]
     if peer.note is not None:
