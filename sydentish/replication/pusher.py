@@ -216,15 +216,10 @@ class Pusher(Service):
 
     async def _settle(self, name: str, push: Push, outcome: Outcome, seconds: float) -> bool:
         decided = settled(push.origin_ids, outcome, parked=bool(push.batch.parked_ids))
-        if isinstance(decided, Refused) and not push.batch.parked_ids:
-            self._refusals[name] += 1
-            if self._refusals[name] > _PATIENCE:
-                decided = Failed(REFUSED, decided.reason)
-        elif isinstance(decided, Accepted):
-            self._refusals[name] = 0
         now_ms = self._now_ms()
         self._fit(name, decided, len(push.batch.statements))
         if isinstance(decided, Accepted):
+            self._refusals[name] = 0
             self._on_push(name, "accepted" if push.batch.statements else "empty", seconds)
             was_failing = await self._db.write(
                 push_rows.acknowledged, name, push.batch, push.lease_until_ts, now_ms
@@ -253,6 +248,7 @@ class Pusher(Service):
             self._sizes[name] = size
 
     async def _park(self, name: str, push: Push, refused: Refused) -> None:
+        self._refusals[name] += 1
         await self._db.write(
             push_rows.park,
             name,
@@ -261,6 +257,7 @@ class Pusher(Service):
             push.lease_until_ts,
             self._now_ms(),
             self._jitter(),
+            rest=self._refusals[name] > _PATIENCE,
         )
         _log.warn(
             "{peer} refuses {number} of {all} statements, and is sent the others: {reason}; see sydentish peers show {peer}",

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sydentish.domain.delivery import LATE_CAP_MS, backoff_ms
+from sydentish.domain.delivery import FIRST_RETRY_MS, LATE_CAP_MS, backoff_ms
 from sydentish.domain.peers import REFUSED, Failed
 from sydentish.domain.statements import MAX_ORIGIN_ID, Statement
 from sydentish.store.database import Tx
@@ -184,6 +184,8 @@ def park(  # noqa: PLR0917 - a peer, statements and times
     lease_until_ts: int,
     now_ms: int,
     jitter: float,
+    *,
+    rest: bool = False,
 ) -> None:
     """Notes that the peer has refused some statements by name, which are tried again later; the lease ends.
 
@@ -197,9 +199,12 @@ def park(  # noqa: PLR0917 - a peer, statements and times
         lease_until_ts: the lease.
         now_ms: the time, in ms.
         jitter: a random number between -1 and 1.
+        rest: whether the peer is left alone for a moment: it refuses one statement after the other.
     """
     if not release(tx, name, lease_until_ts):
         return
+    if rest:
+        tx.run("UPDATE peers SET retry_ts = ? WHERE name = ?", (now_ms + FIRST_RETRY_MS, name))
     for origin_id in origin_ids:
         hold_back(tx, name, [origin_id], reason, now_ms)
         row = tx.row(
