@@ -1,4 +1,4 @@
-"""Waiting for Deferreds with a bound: deadlines, dependable cancellation, and one wait shared by many."""
+"""Waiting with a bound: deadlines, dependable cancellation, alarms, and one wait shared by many."""
 
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
@@ -44,6 +44,42 @@ async def within(seconds: float, clock: IReactorTime, work: Coroutine[Deferred[A
         twisted.internet.defer.TimeoutError: when it took too long, however `work` reacts to that.
     """
     return await cancellable(Deferred.fromCoroutine(work)).addTimeout(seconds, clock)
+
+
+class Alarm:
+    """Waiting for a time, or for somebody who says that there is something to do before it.
+
+    Args:
+        clock: what time is waited by.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._rung = False
+        self._sleep: Deferred[None] | None = None
+
+    def ring(self) -> None:
+        """There is something to do: ends the wait, or the next one before it begins."""
+        self._rung = True
+        if self._sleep is not None:
+            sleep, self._sleep = self._sleep, None
+            sleep.callback(None)
+
+    def set(self) -> None:
+        """Forgets what has rung: it is looked after now."""
+        self._rung = False
+
+    async def wait(self, seconds: float) -> None:
+        """Returns after some seconds; at once when it has rung since it was set, or does so now."""
+        if self._rung:
+            return
+        self._sleep = Deferred()
+        timer = self._clock.callLater(seconds, self.ring)
+        try:
+            await self._sleep
+        finally:
+            if timer.active():
+                timer.cancel()
 
 
 class SharedWork(Generic[K, T]):

@@ -4,7 +4,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.task import Clock
 
-from sydentish.waiting import SharedWork, cancellable, within
+from sydentish.waiting import Alarm, SharedWork, cancellable, within
 
 
 @pytest.fixture
@@ -116,3 +116,49 @@ async def test_work_that_nobody_waits_for_is_cancelled():
     again = Deferred.fromCoroutine(shared.result("k", work))
     work.started[1].callback("new")
     assert await again == "new"
+
+
+# --- alarms --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alarm(clock):
+    return Alarm(clock)
+
+
+def ends(alarm, seconds):
+    """When a wait has ended, there is something in the list."""
+    ended = []
+    Deferred.fromCoroutine(alarm.wait(seconds)).addBoth(ended.append)
+    return ended
+
+
+def test_an_alarm_rings_at_its_time(alarm, clock):
+    ended = ends(alarm, 5)
+    clock.advance(4.9)
+    assert not ended
+    clock.advance(0.1)
+    assert ended == [None]
+
+
+def test_an_alarm_that_is_rung_leaves_no_timer(alarm, clock):
+    ended = ends(alarm, 5)
+    alarm.ring()
+    assert ended == [None]
+    assert not clock.getDelayedCalls()
+
+
+def test_what_rings_before_the_wait_is_not_lost_until_it_is_set(alarm):
+    alarm.ring()
+    assert ends(alarm, 5) == ends(alarm, 5) == [None]
+    alarm.set()
+    assert ends(alarm, 5) == []
+
+
+def test_a_wait_that_is_cancelled_leaves_no_timer(alarm, clock):
+    waiting = Deferred.fromCoroutine(alarm.wait(5))
+    ended = []
+    waiting.addErrback(ended.append)
+    waiting.cancel()
+    assert ended[0].check(CancelledError)
+    assert not clock.getDelayedCalls()

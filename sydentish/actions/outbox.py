@@ -12,6 +12,7 @@ from sydentish.domain.delivery import Dead, Delivered, NotDelivered, verdict
 from sydentish.store import outbox as outbox_rows
 from sydentish.store.database import Database, Tx
 from sydentish.store.outbox import Lease
+from sydentish.waiting import Alarm
 
 ONBIND = "onbind"
 """The kind of rows that tell a homeserver of a bind; their destination is its server name."""
@@ -71,7 +72,6 @@ class OutboxWorker(Service):
         self._db = db
         self._kind = kind
         self._deliverer = deliverer
-        self._clock = clock
         self._max_in_flight = max_in_flight
         self._lease_ms = lease_ms
         self._retry_for_ms = retry_for_ms
@@ -84,8 +84,7 @@ class OutboxWorker(Service):
         self._delivering: set[Deferred[Delivered | NotDelivered]] = set()
         # The destinations known to fail, and when each was last woken by a sign of life.
         self._failing: dict[str, int] = {}
-        self._due = False
-        self._sleep: Deferred[None] | None = None
+        self._alarm = Alarm(clock)
         self._main: Deferred[None] | None = None
 
     def startService(self) -> None:
@@ -103,10 +102,7 @@ class OutboxWorker(Service):
 
     def wake(self) -> None:
         """There may be something due."""
-        self._due = True
-        if self._sleep is not None:
-            sleep, self._sleep = self._sleep, None
-            sleep.callback(None)
+        self._alarm.ring()
 
     def heard_from(self, server_name: str) -> None:
         """See `SignsOfLife`. Costs nothing unless the destination is failing, and was not woken just before.
@@ -141,7 +137,7 @@ class OutboxWorker(Service):
 
     async def _turn(self) -> None:
         """Starts what is due, or waits until something is."""
-        self._due = False
+        self._alarm.set()
         leases = await self._db.write(self._lease)
         if not self.running:
             await self._give_back(leases)
@@ -245,12 +241,5 @@ class OutboxWorker(Service):
         return "retry"
 
     async def _wait(self, ms: int) -> None:
-        if self._due or not self.running:
-            return
-        self._sleep = Deferred()
-        timer = self._clock.callLater(ms / 1000, self.wake)
-        try:
-            await self._sleep
-        finally:
-            if timer.active():
-                timer.cancel()
+        if self.running:
+            await self._alarm.wait(ms / 1000)

@@ -15,6 +15,7 @@ from sydentish.replication.link import Link
 from sydentish.replication.preparing import Push, prepare
 from sydentish.store import pushes as push_rows
 from sydentish.store.database import Database, Tx
+from sydentish.waiting import Alarm
 
 _POLL_MS = 5000
 """How long this process waits at the most: another one, or a command, may have changed something."""
@@ -86,8 +87,7 @@ class Pusher(Service):
         # How many times in a row each peer has refused something of what it was sent.
         self._refusals: Counter[str] = Counter()
         self._heartbeat_ms = _HEARTBEAT_MS
-        self._due = False
-        self._sleep: Deferred[None] | None = None
+        self._alarm = Alarm(clock)
         self._main: Deferred[None] | None = None
 
     def startService(self) -> None:
@@ -106,10 +106,7 @@ class Pusher(Service):
 
     def wake(self) -> None:
         """There may be something to push."""
-        self._due = True
-        if self._sleep is not None:
-            sleep, self._sleep = self._sleep, None
-            sleep.callback(None)
+        self._alarm.ring()
 
     def greet(self) -> None:
         """Pushes to every peer, if only nothing: those that have left us alone hear that we are back."""
@@ -140,12 +137,12 @@ class Pusher(Service):
                 await self._turn()
             except Exception:  # noqa: BLE001 - nothing may end the loop
                 _log.failure("statements cannot be pushed; this is tried again")
-                self._due = False
+                self._alarm.set()
                 await self._wait(_POLL_MS)
 
     async def _turn(self) -> None:
         """Starts with each peer that something is due to, and waits until something may be."""
-        self._due = False
+        self._alarm.set()
         now_ms, heartbeat_ms = self._now_ms(), self._heartbeat_ms
         self._heartbeat_ms = _HEARTBEAT_MS
         try:
@@ -282,15 +279,8 @@ class Pusher(Service):
             await self._wake_peer(name)
 
     async def _wait(self, ms: int) -> None:
-        if self._due or not self.running:
-            return
-        self._sleep = Deferred()
-        timer = self._clock.callLater(ms / 1000, self.wake)
-        try:
-            await self._sleep
-        finally:
-            if timer.active():
-                timer.cancel()
+        if self.running:
+            await self._alarm.wait(ms / 1000)
 
 
 def _pauses(tx: Tx, now_ms: int) -> tuple[int | None, set[str]]:
