@@ -1,15 +1,13 @@
 """A Sydentish in a process of its own, for tests that start, kill and talk to one."""
 
 import os
-import random
 import signal
-import socket
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import treq
+from standins.ports import free_port
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone
@@ -31,18 +29,6 @@ metrics_listeners = tcp:{metrics_port}:interface=127.0.0.1
 [log]
 level = debug
 """
-
-
-# Below those that outgoing connections are given: one of these could take a port before it is listened on.
-_ports = iter(random.sample(range(20_000, 32_768), 12_768))
-
-
-def free_port() -> int:
-    """A port that nobody listens on, or is given again."""
-    for port in _ports:
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise RuntimeError("there is no port left")
 
 
 class Process(ProcessProtocol):

@@ -1,11 +1,11 @@
 """The server that is shown, in a process of its own."""
 
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import treq
+from standins.ports import free_port
 from twisted.internet import reactor
 from twisted.internet.error import ConnectError
 from twisted.internet.task import deferLater
@@ -193,9 +193,3 @@ def main_daemon(folder: Path, surroundings: Surroundings) -> Daemon:
         gateway_url=surroundings.gateway.url,
         ca_file=surroundings.ca_file,
     )
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])

@@ -7,10 +7,11 @@ from typing import Any
 
 import treq
 from standins.certificates import Authority
+from standins.ports import free_port
 from twisted.internet import reactor
 from twisted.internet.task import deferLater
 
-from demonstration.daemon import BASE, Daemon, free_port
+from demonstration.daemon import BASE, Daemon
 from demonstration.showing import Failed, check, paint, pretty, show, step
 from demonstration.surroundings import SECONDS
 
