@@ -10,8 +10,6 @@ from twisted.python.failure import Failure
 
 from sydentish.domain.delivery import Delivery
 from sydentish.domain.errors import Busy
-from sydentish.domain.statements import order_of
-from sydentish.store import associations, statements
 from sydentish.store.sqlite import DIALECT, SqliteTx, connect
 
 START_MS = 1_700_000_000_000
@@ -41,12 +39,6 @@ def at_once(coroutine):
     if isinstance(result, Failure):
         result.raiseException()
     return result
-
-
-def newest_order(tx, threepid, key):
-    """Where the newest statement about an address stands, whether it is bound or erased."""
-    known = associations.association(tx, threepid)
-    return order_of(known) if known else statements.newest_erased(tx, threepid, key)
 
 
 class InlineDatabase:

@@ -121,16 +121,11 @@ def _is_current(path: Path) -> bool:
     newest = shipped_steps()[-1].number
     if not _exists(path):
         return False
-    version = sqlite_schema(path)
-    if version is None:
-        raise SchemaError(f"{path}: is the database of another program")
+    version = sqlite_schema(path, newest)
     if version < newest:
         raise SchemaError(
-            f"{path}: has schema {version}, this version needs {newest}: start the server with this version first: sydentish serve"
-        )
-    if version > newest:
-        raise SchemaError(
-            f"{path}: was used by a newer version: it has schema {version}, this one knows {newest}"
+            f"{path}: has schema {version}, this version needs {newest}: "
+            "start the server with this version first: sydentish serve"
         )
     return True
 

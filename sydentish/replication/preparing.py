@@ -1,11 +1,13 @@
 """What is pushed to a peer, signed and ready to be sent."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import orjson
 
 from sydentish.domain.keys import KeyRing
 from sydentish.domain.peers import Peer
+from sydentish.domain.statements import Statement
 from sydentish.store import peers as peer_rows
 from sydentish.store import pushes as push_rows
 from sydentish.store.database import Tx
@@ -53,6 +55,11 @@ def prepare(  # noqa: PLR0917 - a peer, a time and bounds
     if state is None:
         return None
     batch = push_rows.batch(tx, keys.server_name, state, now_ms, limit)
-    statements = {str(each.origin_id): keys.sign(each.to_json()) for each in batch.statements}
-    body = orjson.dumps({"sgAssocs": statements})
-    return Push(state.peer, batch, body, lease_until_ts, more=len(statements) == limit)
+    body = push_body(keys, batch.statements)
+    return Push(state.peer, batch, body, lease_until_ts, more=len(batch.statements) == limit)
+
+
+def push_body(keys: KeyRing, statements: Iterable[Statement]) -> bytes:
+    """Statements as they are pushed: signed, by number, as JSON."""
+    signed = {str(each.origin_id): keys.sign(each.to_json()) for each in statements}
+    return orjson.dumps({"sgAssocs": signed})

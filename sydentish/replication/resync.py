@@ -25,6 +25,7 @@ from sydentish.domain.statements import MAX_ORIGIN_ID
 from sydentish.replication.comparing import Digests, read_binds, read_digests
 from sydentish.replication.leftovers import Leftovers, bring_back, ours_among
 from sydentish.replication.link import Answer, LinkFailed, PeerLink, is_answer_of_sydent
+from sydentish.replication.preparing import push_body
 from sydentish.store import peers as peer_rows
 from sydentish.store import pushes as push_rows
 from sydentish.store import statements as statement_rows
@@ -223,11 +224,9 @@ class Resync:
 
     def _prepare(self, tx: Tx, origin_ids: Collection[int]) -> _Prepared:
         us = self._keys.server_name
-        statements = [statement_rows.own_statement(tx, us, origin_id) for origin_id in origin_ids]
-        signed = {
-            str(each.origin_id): self._keys.sign(each.to_json()) for each in statements if each is not None
-        }
-        return _Prepared(frozenset(map(int, signed)), orjson.dumps({"sgAssocs": signed}))
+        found = (statement_rows.own_statement(tx, us, origin_id) for origin_id in origin_ids)
+        statements = [each for each in found if each is not None]
+        return _Prepared(frozenset(each.origin_id for each in statements), push_body(self._keys, statements))
 
     async def _both(
         self, peer: Peer, after: int, until: int, size: int, *, empty: bool = False

@@ -28,8 +28,26 @@ def check_sqlite_file(path: Path, newest: int) -> None:
     # While another process has it open, or after one was killed, what it holds is not in this file alone.
     if not head or path.with_name(f"{path.name}-wal").exists():
         return
+    # Immutable: SQLite makes no files beside it, as it would do even to read.
+    _known_version(path, newest, "mode=ro&immutable=1")
+
+
+def sqlite_schema(path: Path, newest: int) -> int:
+    """The number of the last step that a database has seen, 0 for an empty one; also while a server writes to it.
+
+    Args:
+        path: a file that exists.
+        newest: the number of the newest step of the schema that this program knows.
+
+    Raises:
+        SchemaError: it is no database, that of another program, or that of a newer version of this one.
+    """
+    return _known_version(path, newest, "mode=ro")
+
+
+def _known_version(path: Path, newest: int, how: str) -> int:
     try:
-        version = _version(path)
+        version = _version(path, how)
     except sqlite3.DatabaseError as error:
         raise SchemaError(f"{path}: cannot be opened as a database: {error}") from error
     if version is None:
@@ -38,31 +56,10 @@ def check_sqlite_file(path: Path, newest: int) -> None:
         raise SchemaError(
             f"{path}: was used by a newer version: it has schema {version}, this one knows {newest}"
         )
+    return version
 
 
-def sqlite_schema(path: Path) -> int | None:
-    """The number of the last step that a database has seen, 0 for an empty one; also while a server writes to it.
-
-    Args:
-        path: a file that exists.
-
-    Returns:
-        None for the database of another program.
-
-    Raises:
-        SchemaError: it cannot be opened as a database.
-    """
-    try:
-        return _version(path, "mode=ro")
-    except sqlite3.DatabaseError as error:
-        raise SchemaError(f"{path}: cannot be opened as a database: {error}") from error
-
-
-# Immutable: SQLite makes no files beside it, as it would do even to read.
-_IMMUTABLE = "mode=ro&immutable=1"
-
-
-def _version(path: Path, how: str = _IMMUTABLE) -> int | None:
+def _version(path: Path, how: str) -> int | None:
     """The number of the last step that the file has seen, 0 for an empty one; None for another program's."""
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as connection:
         tables = {

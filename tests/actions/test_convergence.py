@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from signedjson.key import decode_verify_key_bytes
 from signedjson.sign import verify_signed_json
-from store_tools import START_MS, InlineDatabase, at_once, contents, newest_order, rows
+from store_tools import START_MS, InlineDatabase, at_once, contents, rows
 from twisted.internet.task import Clock
 
 from sydentish.actions.accounts import NOBODY, Gate
@@ -110,7 +110,7 @@ class Server:
     # --- what it knows
 
     def order_of(self, threepid):
-        return self.do(newest_order, threepid, self.local_key)
+        return self.do(statement_rows.newest, threepid)
 
     def known(self):
         """Of each address its user, if any, and its order."""

@@ -6,7 +6,6 @@ from contextlib import closing
 import orjson
 import pytest
 import pytest_twisted
-import store_tools
 from canonicaljson import encode_canonical_json
 from fixtures import DAY_MS, INVITES, SERVER_NAME, ScriptedDeliverer, public_key_bytes
 from signedjson.key import decode_verify_key_bytes
@@ -425,10 +424,7 @@ async def hear(house, statement):
 
 
 async def newest(house, address=ADDRESS):
-    def ask(tx):
-        return store_tools.newest_order(tx, address, statement_rows.local_key(tx, os.urandom))
-
-    return await house.db.write(ask)
+    return await house.db.read(statement_rows.newest, address)
 
 
 @pytest.mark.parametrize("invitations", [1, 2, 5])
