@@ -33,7 +33,7 @@ MAY_IMPORT = {
     # The composition root: `app`, and the rooms of `parts` in which it makes each part.
     "parts": PARTS,
     "app": PARTS | {"parts"},
-    "cli": PARTS | {"app", "parts"},
+    "cli": PARTS | {"app", "parts", "outgoing", "waiting"},
     "__main__": {"cli"},
     "__init__": set(),
 }

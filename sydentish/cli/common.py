@@ -10,7 +10,8 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from sydentish.config import Config, ConfigError, load
-from sydentish.keyfiles import KeyProblem, NoKey
+from sydentish.domain.keys import KeyRing
+from sydentish.keyfiles import KeyProblem, NoKey, load_keys
 
 DEFAULT_CONFIG = "/etc/sydentish/sydentish.conf"
 
@@ -46,6 +47,14 @@ def read_config(path: Path) -> Config:
         return load(path, os.environ)
     except ConfigError as error:
         refuse(*map(str, error.problems))
+
+
+def read_keys(config: Config, config_path: Path) -> KeyRing:
+    """Reads the signing keys; ends the program if they cannot be used, with the command that helps."""
+    try:
+        return load_keys(config.general.key_dir, config.general.server_name)
+    except KeyProblem as problem:
+        refuse(told_of_keys(problem, config_path))
 
 
 def told(error: OSError) -> str:

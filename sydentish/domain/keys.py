@@ -89,19 +89,44 @@ def is_version(text: str) -> bool:
     return bool(_VERSION.fullmatch(text))
 
 
-@dataclass(frozen=True, slots=True)
 class KeyRing:
-    """All signing keys of the server.
+    """All signing keys of the server; whoever signs or checks shares one, so that a change of keys reaches all at once.
 
-    Attributes:
+    It may be asked from any thread.
+
+    Args:
         server_name: in whose name the active key signs.
         active: the key that signs.
         others: keys that sign no longer; retired ones are still valid for checking.
     """
 
-    server_name: str
-    active: Key
-    others: tuple[Key, ...] = ()
+    __slots__ = ("_keys", "server_name")
+
+    def __init__(self, server_name: str, active: Key, others: tuple[Key, ...] = ()) -> None:
+        self.server_name = server_name
+        # One value, since threads may read it while it is replaced.
+        self._keys = (active, *others)
+
+    def __repr__(self) -> str:
+        return f"KeyRing({self.server_name}, {', '.join(map(repr, self._keys))})"
+
+    @property
+    def active(self) -> Key:
+        """The key that signs."""
+        return self._keys[0]
+
+    @property
+    def others(self) -> tuple[Key, ...]:
+        """Keys that sign no longer."""
+        return self._keys[1:]
+
+    def adopt(self, other: "KeyRing") -> None:
+        """Has the keys of another ring from now on; the server name stays.
+
+        Args:
+            other: the keys as they are now, of the same server.
+        """
+        self._keys = other._keys  # noqa: SLF001 - one of our own kind
 
     def sign(self, value: Mapping[str, Any]) -> dict[str, Any]:
         """A copy of a JSON object with our signature added (specification, appendices, "Signing JSON")."""
@@ -120,7 +145,7 @@ class KeyRing:
         return any(wanted == bytes(key.signing_key.verify_key) for key in self._valid())
 
     def _valid(self) -> list[Key]:
-        return [key for key in (self.active, *self.others) if key.state is not KeyState.REVOKED]
+        return [key for key in self._keys if key.state is not KeyState.REVOKED]
 
 
 def decode_base64(text: str) -> bytes | None:

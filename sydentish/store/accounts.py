@@ -5,10 +5,13 @@ from sydentish.store.database import Tx
 
 
 def add_account(tx: Tx, user_id: str, now_ms: int) -> None:
-    """Makes the account, unless there is one."""
+    """Makes the account, unless there is one; it was seen now."""
     tx.run(
-        "INSERT INTO accounts (user_id, created_ts) VALUES (?, ?) ON CONFLICT (user_id) DO NOTHING",
-        (user_id, now_ms),
+        """
+        INSERT INTO accounts (user_id, created_ts, last_seen_ts) VALUES (?, ?, ?)
+        ON CONFLICT (user_id) DO UPDATE SET last_seen_ts = excluded.last_seen_ts
+        """,
+        (user_id, now_ms, now_ms),
     )
 
 

@@ -19,7 +19,7 @@ from twisted.internet import reactor
 
 from sydentish.actions.statements import Statements
 from sydentish.cli import main
-from sydentish.cli.peers.words import age
+from sydentish.cli.printing import age
 from sydentish.domain.peers import Failed, Peer
 from sydentish.domain.threepids import EMAIL, Threepid
 from sydentish.keyfiles import load_keys

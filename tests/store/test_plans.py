@@ -172,7 +172,7 @@ class ExplainingTx:
 FILL = """
     INSERT INTO counters VALUES ('outbox', 1000000)
     INSERT INTO peppers VALUES (1, 'p1', 0, 0, {start}), (2, 'p2', 0, {start}, NULL)
-    INSERT INTO accounts SELECT '@u' || n || ':example.org', 0 FROM n
+    INSERT INTO accounts SELECT '@u' || n || ':example.org', 0, n FROM n
     INSERT INTO access_tokens SELECT 't' || n, '@u' || n || ':example.org', 0, 0 FROM n
     INSERT INTO accepted_terms SELECT '@u' || n || ':example.org', 'privacy', '1', 'https://x', 0 FROM n
     INSERT INTO validation_sessions

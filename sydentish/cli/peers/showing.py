@@ -2,19 +2,18 @@
 
 import re
 import shlex
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
 
-from sydentish.cli.common import cannot_run, config_option, read_config, refuse, told_of_keys
+from sydentish.cli.common import cannot_run, config_option, read_config, read_keys, refuse
 from sydentish.cli.peers.known import Known, known_peers, name_argument
-from sydentish.cli.peers.words import as_json, moment, print_json, print_peers
+from sydentish.cli.peers.words import as_json, print_peers
+from sydentish.cli.printing import json_option, moment, now_ms, print_fields, print_json
 from sydentish.cli.running import has_database, run_with_database
 from sydentish.config import Config, network
 from sydentish.domain.keys import KeyRing
-from sydentish.keyfiles import KeyProblem, load_keys
 from sydentish.parts.replication import peer_tls
 from sydentish.parts.world import World
 from sydentish.replication.credentials import TlsProblem
@@ -22,9 +21,6 @@ from sydentish.store import progress
 from sydentish.store import pushes as push_rows
 from sydentish.store.database import Database, Tx
 from sydentish.store.progress import PeerReport
-
-json_option = click.option("--json", "as_json_", is_flag=True, help="Print JSON; times are in ms.")
-"""`--json`."""
 
 _PORT = re.compile(r"(?:^tcp6?:|:port=)(?:port=)?([0-9]+)")
 _TOLD_BY = {
@@ -53,7 +49,7 @@ def list_peers(config_path: Path, as_json_: bool) -> None:  # noqa: FBT001 - a f
     if as_json_:
         print_json({"peers": [as_json(peer) for peer in known]})
     else:
-        print_peers(known, _now_ms())
+        print_peers(known, now_ms())
     if known and config.replication.certificate_file is None:
         click.echo("warning: [replication] certificate_file is not set: nothing is exchanged", err=True)
 
@@ -98,7 +94,7 @@ def _look(config: Config, name: str = "") -> tuple[list[Known], Parked]:
 
 
 def _print(peer: Known, parked: Parked) -> None:
-    who, now_ms = peer.peer, _now_ms()
+    who, now = peer.peer, now_ms()
     lines = [
         ("name", who.name),
         ("state", peer.state),
@@ -110,35 +106,32 @@ def _print(peer: Known, parked: Parked) -> None:
     report = peer.report
     if report is not None:
         found = report.state
-        waiting = f", the oldest since {moment(report.waiting_since_ts, now_ms)}" if report.behind else ""
+        waiting = f", the oldest since {moment(report.waiting_since_ts, now)}" if report.behind else ""
         lines += [
-            ("peer since", moment(found.since_ts, now_ms)),
+            ("peer since", moment(found.since_ts, now)),
             ("acknowledged", f"up to statement {found.acknowledged_id}"),
             ("behind", f"{report.behind}{waiting}"),
-            ("last success", moment(found.last_success_ts, now_ms)),
-            ("last received", moment(found.last_received_ts, now_ms)),
-            ("last failure", moment(found.last_failure_ts, now_ms)),
+            ("last success", moment(found.last_success_ts, now)),
+            ("last received", moment(found.last_received_ts, now)),
+            ("last failure", moment(found.last_failure_ts, now)),
         ]
         if found.last_failure is not None:
             lines.append(("", found.last_failure))
         if found.failures:
-            due = f"; the next try is due {moment(found.retry_ts, now_ms)}" if found.retry_ts > now_ms else ""
+            due = f"; the next try is due {moment(found.retry_ts, now)}" if found.retry_ts > now else ""
             lines.append(("failures in a row", f"{found.failures}{due}"))
         lines.append(("parked", str(report.parked)))
         lines += [("", f"{number}: {reason}") for number, reason in parked]
     if peer.note is not None:
         lines.append(("note", peer.note))
-    for key, value in lines:
-        click.echo(f"{key + ':' if key else '':<19}{value}")
+    print_fields(lines)
 
 
 def _show_ourselves(config: Config, config_path: Path, *, as_json_: bool) -> None:
     name = config.general.server_name
+    keys = read_keys(config, config_path)
     try:
-        keys = load_keys(config.general.key_dir, name)
         tls = peer_tls(config)
-    except KeyProblem as problem:
-        refuse(told_of_keys(problem, config_path))
     except TlsProblem as problem:
         refuse(str(problem))
     names = [] if tls is None else [each for each in tls.certificate_names if _is_usable(each)]
@@ -183,7 +176,3 @@ def _is_usable(name: str) -> bool:
         return network.certificate_name(name) == name
     except ValueError:
         return False
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

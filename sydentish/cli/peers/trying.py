@@ -2,22 +2,18 @@
 
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
-from sydentish.cli.common import cannot_run, config_option, read_config, refuse, told_of_keys
+from sydentish.cli.common import cannot_run, config_option, read_config, read_keys, refuse
 from sydentish.cli.peers.known import name_argument
-from sydentish.cli.peers.showing import json_option
-from sydentish.cli.peers.words import print_json
+from sydentish.cli.printing import Progress, json_option, print_json, progress
 from sydentish.cli.running import CannotDo, must_have_database, run, run_with_database, with_database
 from sydentish.config import Config
 from sydentish.domain.keys import KeyRing
 from sydentish.domain.peers import Peer
-from sydentish.keyfiles import KeyProblem, load_keys
 from sydentish.parts.replication import make_resync, make_trial, peer_tls
 from sydentish.parts.world import World
 from sydentish.replication.credentials import TlsProblem
@@ -27,8 +23,6 @@ from sydentish.replication.trial import Finding
 from sydentish.store import peers as peer_rows
 from sydentish.store.database import Database
 from sydentish.store.peers import PeerState
-
-Progress = Callable[[int, int], None]
 
 
 @click.command()
@@ -78,11 +72,8 @@ def resync(config_path: Path, as_json_: bool, name: str) -> None:  # noqa: FBT00
     """
     config = read_config(config_path)
     keys, tls = _credentials(config, config_path)
-    bar: Any = nullcontext()
-    if sys.stderr.isatty() and not as_json_:
-        bar = click.progressbar(length=1, label=f"Comparing with {name}", file=sys.stderr)
-    with bar as shown:
-        found = run_with_database(config, _resync(config, keys, tls, name, _progress(shown)))
+    with progress(f"Comparing with {name}") as on_progress:
+        found = run_with_database(config, _resync(config, keys, tls, name, on_progress))
     if as_json_:
         print_json({"peer": name, **_numbers(found)})
     else:
@@ -93,11 +84,9 @@ def resync(config_path: Path, as_json_: bool, name: str) -> None:  # noqa: FBT00
 
 def _credentials(config: Config, config_path: Path) -> tuple[KeyRing, PeerTls]:
     """Our keys and our certificate; ends the program without them."""
+    keys = read_keys(config, config_path)
     try:
-        keys = load_keys(config.general.key_dir, config.general.server_name)
         tls = peer_tls(config)
-    except KeyProblem as problem:
-        refuse(told_of_keys(problem, config_path))
     except TlsProblem as problem:
         refuse(str(problem))
     if tls is None:
@@ -134,15 +123,6 @@ def _resync(
         return await made.run(peer)
 
     return work
-
-
-def _progress(bar: Any) -> Progress:  # noqa: ANN401 - click's, or None
-    def show(done: int, of: int) -> None:
-        if bar is not None:
-            bar.length = of
-            bar.update(done - bar.pos)
-
-    return show
 
 
 def _numbers(found: Resynced) -> dict[str, object]:

@@ -1,24 +1,14 @@
-"""Peers in print: tables, times, and the same as JSON."""
+"""Peers in print: as a table, and as JSON."""
 
-import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import click
 
 from sydentish.cli.peers.known import Known
+from sydentish.cli.printing import NOTHING, age, ago, print_table
 
-_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-# Below it, the next smaller unit tells more: 90 min, 36 h.
-_ENOUGH = 2
 _SHORT = 60
-_NOTHING = "-"
 _HEAD = ("NAME", "STATE", "BEHIND", "WAITING", "PARKED", "SENT", "RECEIVED", "LAST FAILURE")
-
-
-def print_json(value: object) -> None:
-    """Prints something as JSON."""
-    click.echo(json.dumps(value, indent=2))
 
 
 def print_peers(peers: Sequence[Known], now_ms: int) -> None:
@@ -32,27 +22,20 @@ def print_peers(peers: Sequence[Known], now_ms: int) -> None:
             click.echo(f"{peer.peer.name}: {peer.note}")
 
 
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Prints rows, each column as wide as its widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
 def _row(peer: Known, now_ms: int) -> tuple[str, ...]:
     report = peer.report
     if report is None:
-        return (peer.peer.name, peer.state, *[_NOTHING] * (len(_HEAD) - 2))
+        return (peer.peer.name, peer.state, *[NOTHING] * (len(_HEAD) - 2))
     found = report.state
     return (
         peer.peer.name,
         peer.state,
         str(report.behind),
-        _NOTHING if report.waiting_since_ts is None else age(now_ms - report.waiting_since_ts),
+        NOTHING if report.waiting_since_ts is None else age(now_ms - report.waiting_since_ts),
         str(report.parked),
         ago(found.last_success_ts, now_ms),
         ago(found.last_received_ts, now_ms),
-        _NOTHING
+        NOTHING
         if found.last_failure_ts is None
         else f"{ago(found.last_failure_ts, now_ms)}: {_short(found.last_failure or '')}",
     )
@@ -60,28 +43,6 @@ def _row(peer: Known, now_ms: int) -> tuple[str, ...]:
 
 def _short(text: str) -> str:
     return text if len(text) <= _SHORT else f"{text[: _SHORT - 3]}..."
-
-
-def age(ms: int) -> str:
-    """How long something takes, roughly: `45 s`, `3 min`, `30 h`."""
-    seconds = max(0, ms) // 1000
-    for size, unit in _UNITS:
-        if seconds >= _ENOUGH * size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
-
-
-def ago(ts: int | None, now_ms: int) -> str:
-    """How long ago something was, roughly."""
-    return _NOTHING if ts is None else f"{age(now_ms - ts)} ago"
-
-
-def moment(ts: int | None, now_ms: int) -> str:
-    """When something was, or will be."""
-    if ts is None:
-        return "never"
-    told = datetime.fromtimestamp(ts / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return f"{told} ({ago(ts, now_ms)})" if ts <= now_ms else f"{told} (in {age(ts - now_ms)})"
 
 
 def as_json(peer: Known) -> dict[str, object]:
