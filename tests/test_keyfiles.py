@@ -40,7 +40,7 @@ def refusal(key_dir):
 
 
 def test_a_new_key_is_for_its_owner_only(key_dir):
-    path = generate_key(key_dir, "a1", SEED)
+    path = generate_key(key_dir, "a1", SEED).path
 
     assert path == key_dir / "ed25519_a1.key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -57,11 +57,11 @@ def test_a_new_key_is_the_one_that_signs(key_dir):
 
 
 def test_a_key_file_is_in_the_format_of_homeservers(key_dir):
-    assert generate_key(key_dir, "0", SEED).read_text() == f"ed25519 0 {encode_base64(SEED)}\n"
+    assert generate_key(key_dir, "0", SEED).path.read_text() == f"ed25519 0 {encode_base64(SEED)}\n"
 
 
 def test_a_key_is_never_overwritten(key_dir):
-    path = generate_key(key_dir, "0", SEED)
+    path = generate_key(key_dir, "0", SEED).path
     before = path.read_bytes()
     for version in ("0", "1"):
         with pytest.raises(KeyProblem, match="never overwritten"):
@@ -71,7 +71,7 @@ def test_a_key_is_never_overwritten(key_dir):
     assert list(key_dir.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("state", ["retired", "revoked"])
+@pytest.mark.parametrize("state", ["next", "retired", "revoked"])
 def test_the_version_of_a_former_key_is_not_used_again(key_dir, state):
     put(key_dir / state, "old.key", make_key("0", SEED))
     with pytest.raises(KeyProblem, match="version 0"):
@@ -120,7 +120,7 @@ def test_of_many_that_make_a_key_at_once_one_does(key_dir):
     def make(seed):
         at_once.wait()
         try:
-            return generate_key(key_dir, "0", seed).read_text() == make_key("0", seed)
+            return generate_key(key_dir, "0", seed).path.read_text() == make_key("0", seed)
         except KeyProblem:
             return None
 
@@ -131,7 +131,7 @@ def test_of_many_that_make_a_key_at_once_one_does(key_dir):
     assert [path.name for path in key_dir.iterdir()] == ["ed25519_0.key"]
 
 
-@pytest.mark.parametrize("folder", ["", "retired", "revoked"])
+@pytest.mark.parametrize("folder", ["", "next", "retired", "revoked"])
 @pytest.mark.parametrize("mode", [0o604, 0o620, 0o602, 0o644, 0o660, 0o666])
 def test_a_key_that_others_can_read_or_change_is_warned_of(key_dir, folder, mode):
     path = put(key_dir / folder, "a.key", make_key("a", SEED))
@@ -173,7 +173,8 @@ def test_two_active_keys_are_one_too_many(key_dir):
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [("", "retired"), ("", "revoked"), ("retired", "revoked"), ("retired", "retired")]
+    ("first", "second"),
+    [("", "next"), ("", "retired"), ("", "revoked"), ("retired", "revoked"), ("retired", "retired")],
 )
 def test_two_keys_of_one_version_are_refused(key_dir, first, second):
     put(key_dir, "active.key", make_key("a", bytes(32)))
@@ -189,11 +190,30 @@ def test_former_keys_are_read_in_their_state(key_dir):
     put(key_dir, "a.key", make_key("a", bytes(32)))
     put(key_dir / "retired", "b.key", make_key("b", SEED))
     put(key_dir / "revoked", "c.key", make_key("c", SEED[::-1]))
+    put(key_dir / "next", "d.key", make_key("d", SEED[1:] + SEED[:1]))
     ring = load_keys(key_dir, NAME)
 
+    assert [key.key_id for key in ring.announced] == ["ed25519:a", "ed25519:d"]
     assert ring.public_key("ed25519:a")
+    assert ring.public_key("ed25519:d")
     assert ring.public_key("ed25519:b")
     assert ring.public_key("ed25519:c") is None
+
+
+def test_a_key_that_was_revoked_does_not_sign_under_another_version(key_dir):
+    put(key_dir, "a.key", make_key("a", SEED))
+    put(key_dir / "revoked", "b.key", make_key("b", SEED))
+
+    assert "was revoked, under another version" in refusal(key_dir)
+
+
+def test_a_key_that_was_revoked_is_not_active_where_it_also_lies(key_dir):
+    put(key_dir, "a.key", make_key("a", SEED))
+    put(key_dir / "revoked", "a.key", make_key("a", SEED))
+
+    assert "sydentish keys generate" in refusal(key_dir)
+    generate_key(key_dir, None, bytes(32))
+    assert load_keys(key_dir, NAME).public_key("ed25519:a") is None
 
 
 def test_other_files_are_left_alone(key_dir):
@@ -227,7 +247,7 @@ TEXT = make_key("0", SEED).strip()
         TEXT[:-4] + "\0" + TEXT[-3:],
     ],
 )
-@pytest.mark.parametrize("state", ["", "retired", "revoked"])
+@pytest.mark.parametrize("state", ["", "next", "retired", "revoked"])
 def test_what_is_no_key_is_named_without_its_content(key_dir, state, text):
     if state:
         put(key_dir, "a.key", make_key("a", bytes(32)))

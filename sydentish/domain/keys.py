@@ -22,8 +22,9 @@ _TO_STANDARD_ALPHABET = str.maketrans("-_", "+/")
 
 
 class KeyState(Enum):
-    """What a key may still do: sign and check, check only, or nothing."""
+    """What a key may do, in the order of its life: check and sign one day, sign and check, check only, nothing."""
 
+    NEXT = "next"
     ACTIVE = "active"
     RETIRED = "retired"
     REVOKED = "revoked"
@@ -97,7 +98,7 @@ class KeyRing:
     Args:
         server_name: in whose name the active key signs.
         active: the key that signs.
-        others: keys that sign no longer; retired ones are still valid for checking.
+        others: keys that do not sign; all but revoked ones are valid for checking.
     """
 
     __slots__ = ("_keys", "server_name")
@@ -117,8 +118,14 @@ class KeyRing:
 
     @property
     def others(self) -> tuple[Key, ...]:
-        """Keys that sign no longer."""
+        """Keys that do not sign, or not yet."""
         return self._keys[1:]
+
+    @property
+    def announced(self) -> tuple[Key, ...]:
+        """What those must know who check what we sign: the active key, and whichever comes after it."""
+        active, *others = self._keys
+        return (active, *(key for key in others if key.state is KeyState.NEXT))
 
     def adopt(self, other: "KeyRing") -> None:
         """Has the keys of another ring from now on; the server name stays.
@@ -145,7 +152,10 @@ class KeyRing:
         return any(wanted == bytes(key.signing_key.verify_key) for key in self._valid())
 
     def _valid(self) -> list[Key]:
-        return [key for key in self._keys if key.state is not KeyState.REVOKED]
+        # A key that was revoked stays so when it comes again under another version.
+        keys = self._keys
+        revoked = {key.public_key for key in keys if key.state is KeyState.REVOKED}
+        return [key for key in keys if key.public_key not in revoked]
 
 
 def decode_base64(text: str) -> bytes | None:

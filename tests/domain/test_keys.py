@@ -202,14 +202,16 @@ def ring_of_all():
         key("retired", b"r" * 32, KeyState.RETIRED),
         key("revoked", b"v" * 32, KeyState.REVOKED),
         key("both", BOTH_LETTERS, KeyState.RETIRED),
+        key("next", b"n" * 32, KeyState.NEXT),
     )
     return KeyRing("id.example.org", key("active"), others)
 
 
 @pytest.mark.parametrize(
-    ("version", "seed"), [("active", SEED), ("retired", b"r" * 32), ("both", BOTH_LETTERS)]
+    ("version", "seed"),
+    [("active", SEED), ("retired", b"r" * 32), ("both", BOTH_LETTERS), ("next", b"n" * 32)],
 )
-def test_active_and_retired_keys_are_served_and_valid(version, seed):
+def test_next_active_and_retired_keys_are_served_and_valid(version, seed):
     public_key = key(version, seed).public_key
     assert ring_of_all().public_key(f"ed25519:{version}") == public_key
     assert ring_of_all().is_valid(public_key)
@@ -224,6 +226,19 @@ def test_a_revoked_key_is_not_valid_even_where_it_stands_as_the_active_one():
     ring = KeyRing("id.example.org", key(state=KeyState.REVOKED))
     assert ring.public_key("ed25519:0") is None
     assert not ring.is_valid(key().public_key)
+
+
+def test_a_revoked_key_is_not_valid_under_another_version_either():
+    again = key("again", b"v" * 32, KeyState.RETIRED)
+    ring = KeyRing("id.example.org", key("active"), (again, key("revoked", b"v" * 32, KeyState.REVOKED)))
+    assert ring.public_key("ed25519:again") is None
+    assert not ring.is_valid(again.public_key)
+
+
+def test_the_active_key_and_the_next_one_are_announced():
+    assert [each.key_id for each in ring_of_all().announced] == ["ed25519:active", "ed25519:next"]
+    rotated = KeyRing("id.example.org", key("next", b"n" * 32), (key("active", SEED, KeyState.RETIRED),))
+    assert [each.key_id for each in rotated.announced] == ["ed25519:next"]
 
 
 @pytest.mark.parametrize(
