@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from typing import Self
 
+from sydentish.domain.accounts import hash_secret
 from sydentish.domain.display import bare
 from sydentish.domain.errors import InvalidParam
 from sydentish.domain.ids import matches_server_on_any_port, server_name_of
@@ -17,6 +18,9 @@ from sydentish.domain.threepids import Threepid
 
 TOKEN_BYTES = 32
 """Random bytes of an invitation's token."""
+
+SHORT_ID_DIGITS = 16
+"""Hexadecimal digits of the name that operators give an invitation."""
 
 _MAX_ROOM_ID_BYTES = 255
 _MAX_DETAIL = 4096
@@ -42,6 +46,11 @@ class Invitation:
     sender: str
     created_ts: int
     expires_ts: int
+
+    @property
+    def short_id(self) -> str:
+        """What operators call it: the token itself is worth something to whoever knows the key."""
+        return hash_secret(self.token)[:SHORT_ID_DIGITS]
 
 
 @dataclass(frozen=True, slots=True)

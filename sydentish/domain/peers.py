@@ -27,6 +27,21 @@ STATEMENTS_PATH = "/_matrix/identity/replicate/v1/statements"
 MOST_STATEMENTS = 1000
 """How many statements may be asked for at once."""
 
+RECALL_PATH = "/_matrix/identity/replicate/v1/recall"
+"""Where a peer can be asked for all that it knows of our statements from one on; ours only, as the two below."""
+
+LOG_PATH = "/_matrix/identity/replicate/v1/log"
+"""Where a peer can be asked for its own statements from one on, as it pushes them."""
+
+UNBOUND_PATH = "/_matrix/identity/replicate/v1/unbound"
+"""Where a peer can be asked which addresses were unbound by itself or by us."""
+
+MOST_RECALLED = 500
+"""How many statements an answer to one of these may tell of; the longest of them fit into a megabyte."""
+
+MOST_ADDRESSES = 1000
+"""How many addresses may be asked about at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:

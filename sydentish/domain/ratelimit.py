@@ -6,8 +6,9 @@ will be full again. A bucket that is full needs no row.
 
 from dataclasses import dataclass
 
+from sydentish.domain.errors import InvalidEmail
 from sydentish.domain.ids import parse_server_name, server_name_of
-from sydentish.domain.threepids import PhoneNumber, Threepid, mailbox
+from sydentish.domain.threepids import MSISDN, PhoneNumber, Threepid, mailbox
 
 # Several processes may share a bucket, each with a clock of its own.
 _CLOCKS_DIFFER_MS = 60_000
@@ -167,6 +168,25 @@ class Budgets:
 
     def _charge(self, name: str, key: str) -> Charge:
         return Charge(name, key, getattr(self, name))
+
+
+def buckets_of_address(threepid: Threepid) -> list[tuple[str, str]]:
+    """The buckets that belong to an address alone, each as a budget and a key."""
+    address = threepid.address
+    buckets = [("guesses_per_address", f"{threepid.medium}:{address}")]
+    if threepid.medium == MSISDN:
+        return [*buckets, ("sms_per_number", address)]
+    try:
+        mailbox_key = _mailbox(address)
+    except InvalidEmail:
+        # Other servers have bound addresses that we never send a mail to.
+        return buckets
+    return [*buckets, ("mails_per_address", mailbox_key), ("invitations_per_address", mailbox_key)]
+
+
+def buckets_of_user(user_id: str) -> list[tuple[str, str]]:
+    """The buckets that belong to a user alone, each as a budget and a key."""
+    return [(name, user_id) for name in ("mails_per_account", "sms_per_account", "invitations_per_sender")]
 
 
 def _homeserver(user_id: str) -> str:

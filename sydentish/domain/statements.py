@@ -111,7 +111,7 @@ def read_statement(value: Mapping[str, object], origin_server: str, origin_id: i
         UnusableStatement: it is a statement that cannot be used here.
         ValueError: the object is no statement; the messages name the field and show no address.
     """
-    threepid = _threepid(_text(value, "medium"), _text(value, "address"))
+    threepid = stated_threepid(_text(value, "medium"), _text(value, "address"))
     ts = _time(value, "ts")
     # It must be there: what deletes something says so.
     if value.get("mxid", "") is None:
@@ -132,7 +132,12 @@ def read_statement(value: Mapping[str, object], origin_server: str, origin_id: i
     )
 
 
-def _threepid(medium: str, address: str) -> Threepid:
+def stated_threepid(medium: str, address: str) -> Threepid:
+    """The address of a statement in the form that is stored; other servers have such that we would not send a mail to.
+
+    Raises:
+        UnusableStatement: it can be none.
+    """
     if medium not in (EMAIL, MSISDN):
         raise UnusableStatement(f"medium: must be {EMAIL} or {MSISDN}")
     strict = normalise(medium, address)

@@ -1,13 +1,14 @@
 """Third-party identifiers: what is an address, and in which form it is stored, hashed and written to."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import idna
 import phonenumbers
 from phonenumbers import PhoneNumberFormat
 
-from sydentish.domain.errors import IdentityError, InvalidAddress, InvalidEmail
+from sydentish.domain.errors import IdentityError, InvalidAddress, InvalidEmail, InvalidParam
 
 EMAIL = "email"
 MSISDN = "msisdn"
@@ -150,6 +151,35 @@ def normalise(medium: str, address: str) -> Threepid | None:
         return Threepid(EMAIL, normalise_email(address))
     except IdentityError:
         return None
+
+
+def spellings(threepid: Threepid) -> list[Threepid]:
+    """An address in all forms that are stored as different ones although they are the same mailbox.
+
+    They differ in the domain, which may be written as A-labels or U-labels.
+    """
+    found = {threepid.address: None}
+    local, _, domain = threepid.address.partition("@")
+    if threepid.medium == EMAIL:
+        with suppress(InvalidEmail, UnicodeError):
+            ascii_domain = _ascii_domain(domain)
+            found[f"{local}@{ascii_domain}"] = None
+            found[f"{local}@{idna.decode(ascii_domain)}".casefold()] = None
+    return [Threepid(threepid.medium, address) for address in found]
+
+
+def given_threepid(medium: str, address: str) -> Threepid:
+    """What the operator gives as `medium` and `address`, in the form that is stored.
+
+    Raises:
+        InvalidParam: names the one of the two that is wrong.
+    """
+    if medium not in (EMAIL, MSISDN):
+        raise InvalidParam("medium", f"must be {EMAIL} or {MSISDN}")
+    threepid = normalise(medium, address)
+    if threepid is None:
+        raise InvalidParam("address", "must be an e-mail address, or the digits of a telephone number")
+    return threepid
 
 
 def _settled(number: phonenumbers.PhoneNumber) -> phonenumbers.PhoneNumber:

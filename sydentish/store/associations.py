@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from sydentish.domain.associations import Association
 from sydentish.domain.threepids import Threepid
-from sydentish.store.database import Tx
+from sydentish.store.database import Row, Tx
 
 _COLUMNS = "medium, address, mxid, ts, not_before, not_after, origin_server, origin_id"
 
@@ -15,7 +15,7 @@ def association(tx: Tx, threepid: Threepid) -> Association | None:
         f"SELECT {_COLUMNS} FROM associations WHERE medium = ? AND address = ?",  # noqa: S608 - a constant
         (threepid.medium, threepid.address),
     )
-    return Association(Threepid(row[0], row[1]), *row[2:]) if row else None
+    return _association(row) if row else None
 
 
 def put(tx: Tx, association: Association, signed: str | None = None) -> None:
@@ -80,19 +80,44 @@ def signed_by(tx: Tx, origin_server: str, origin_ids: Collection[int], max_chara
     return found
 
 
+def signed_between(tx: Tx, origin_server: str, after: int, until: int, max_characters: int) -> dict[int, str]:
+    """As `signed_by`, of the statements behind one number and up to another."""
+    rows = tx.rows(
+        """
+        SELECT origin_id, signed FROM associations
+        WHERE origin_server = ? AND origin_id > ? AND origin_id <= ? AND length(signed) <= ? ORDER BY ts
+        """,
+        (origin_server, after, until, max_characters),
+    )
+    return dict(rows)
+
+
 def delete(tx: Tx, threepid: Threepid) -> None:
     """Deletes the association of an address."""
     tx.run("DELETE FROM associations WHERE medium = ? AND address = ?", (threepid.medium, threepid.address))
 
 
-def after(tx: Tx, threepid: Threepid | None, limit: int) -> list[tuple[Threepid, str]]:
-    """The next addresses and their users in the order of the primary key, behind `threepid`."""
+def of_user(tx: Tx, mxid: str) -> list[Association]:
+    """All associations of a user, in the order of their addresses."""
+    rows = tx.rows(
+        f"SELECT {_COLUMNS} FROM associations WHERE mxid = ? ORDER BY medium, address",  # noqa: S608 - a constant
+        (mxid,),
+    )
+    return [_association(row) for row in rows]
+
+
+def after(tx: Tx, threepid: Threepid | None, limit: int) -> list[Association]:
+    """The next associations in the order of the primary key, behind `threepid`."""
     position = (threepid.medium, threepid.address) if threepid else ("", "")
     rows = tx.rows(
-        """
-        SELECT medium, address, mxid FROM associations WHERE (medium, address) > (?, ?)
+        f"""
+        SELECT {_COLUMNS} FROM associations WHERE (medium, address) > (?, ?)
         ORDER BY medium, address LIMIT ?
-        """,
+        """,  # noqa: S608 - the columns are a constant
         (*position, limit),
     )
-    return [(Threepid(medium, address), mxid) for medium, address, mxid in rows]
+    return [_association(row) for row in rows]
+
+
+def _association(row: Row) -> Association:
+    return Association(Threepid(row[0], row[1]), *row[2:])

@@ -11,6 +11,19 @@ from sydentish.store.database import Tx
 _SWEPT = 2
 
 
+def forget(tx: Tx, buckets: Iterable[tuple[str, str]]) -> int:
+    """Deletes buckets, which are full again so; how many there were.
+
+    Args:
+        tx: the transaction.
+        buckets: budgets, and the keys of their buckets.
+    """
+    return sum(
+        tx.run("DELETE FROM budgets WHERE budget = ? AND key_hash = ?", (budget, hash_secret(key)))
+        for budget, key in buckets
+    )
+
+
 def charge(tx: Tx, charges: Iterable[Charge], now_ms: int) -> None:
     """Withdraws from several buckets, or from none.
 
@@ -45,12 +58,15 @@ def _withdraw(tx: Tx, charge: Charge, now_ms: int) -> int:
         (*key, result.full_ts),
     )
     if row is None:
-        _sweep(tx, now_ms)
+        purge(tx, now_ms, _SWEPT)
     return 0
 
 
-def _sweep(tx: Tx, now_ms: int) -> None:
-    for budget, key_hash in tx.rows(
-        "SELECT budget, key_hash FROM budgets WHERE full_ts <= ? ORDER BY full_ts LIMIT ?", (now_ms, _SWEPT)
-    ):
+def purge(tx: Tx, now_ms: int, limit: int) -> int:
+    """Deletes some buckets that are full again; how many."""
+    rows = tx.rows(
+        "SELECT budget, key_hash FROM budgets WHERE full_ts <= ? ORDER BY full_ts LIMIT ?", (now_ms, limit)
+    )
+    for budget, key_hash in rows:
         tx.run("DELETE FROM budgets WHERE budget = ? AND key_hash = ?", (budget, key_hash))
+    return len(rows)

@@ -2,8 +2,9 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -16,10 +17,11 @@ _MAX_GROUP = 256
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be run in a transaction, and who waits for the result."""
+    """What is to be run in a transaction, who waits for the result, and since when (in seconds of `monotonic`)."""
 
     call: Callable[[Tx], Any]
     reply: "Deferred[Any]"
+    queued: float = field(default_factory=monotonic)
 
 
 class Replies:

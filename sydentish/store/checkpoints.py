@@ -70,12 +70,17 @@ class Checkpoints:
             _log.warn("no checkpoint: {kind}: {reason}", kind=type(error).__name__, reason=str(error))
 
     def _truncate(self, patience_ms: int) -> None:
-        """Copies what no reader still needs the old version of; cuts the log off if that was all of it.
-
-        SQLite reports somebody in the way as a result, not as an error.
-        """
         self._connection.execute(f"PRAGMA busy_timeout = {patience_ms:d}")
         try:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            truncate(self._connection)
         finally:
             self._connection.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms:d}")
+
+
+def truncate(connection: sqlite3.Connection) -> bool:
+    """Copies what no reader still needs the old version of, and cuts the log off if that was all of it; whether it was.
+
+    SQLite reports somebody in the way as a result, not as an error.
+    """
+    row = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return row is not None and row[0] == 0

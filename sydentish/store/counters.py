@@ -2,6 +2,12 @@
 
 from sydentish.store.database import Tx
 
+STATEMENT = "statement"
+"""The counter of what this server states."""
+
+PURGE = "purge"
+"""When the purge has last begun a round, in ms: kept here since it is one number."""
+
 
 def next_number(tx: Tx, name: str) -> int:
     """The next number of the counter `name`: 1, 2, 3 …; given back only if the transaction is."""
@@ -16,3 +22,31 @@ def next_number(tx: Tx, name: str) -> int:
     if row is None:
         raise LookupError(name)
     return int(row[0])
+
+
+def value(tx: Tx, name: str) -> int:
+    """The last number of the counter `name` that was given out; 0 before the first."""
+    row = tx.row("SELECT value FROM counters WHERE name = ?", (name,))
+    return int(row[0]) if row else 0
+
+
+def raise_to(tx: Tx, name: str, number: int) -> None:
+    """The counter `name` gives out no number up to this one any more."""
+    tx.run(
+        """
+        INSERT INTO counters (name, value) VALUES (?, ?)
+        ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE counters.value < excluded.value
+        """,
+        (name, number),
+    )
+
+
+def set_to(tx: Tx, name: str, number: int) -> None:
+    """The counter `name` stands at this number now, also where that is less than before."""
+    tx.run(
+        """
+        INSERT INTO counters (name, value) VALUES (?, ?)
+        ON CONFLICT (name) DO UPDATE SET value = excluded.value
+        """,
+        (name, number),
+    )

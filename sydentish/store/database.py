@@ -19,7 +19,8 @@ class Dialect:
 
     Attributes:
         name: the engine, which also names its own variant of a schema file.
-        lookup_hashes: maps a JSON array of hashes to one JSON object; arguments: the array, the pepper's ID.
+        lookup_hashes: maps a JSON array of hashes to one JSON object, and says how many are in it; arguments: the array,
+            the pepper's ID.
         lookup_plain: the same for a JSON array of `[entry, medium, address]`; arguments: the array.
     """
 
@@ -43,6 +44,12 @@ class Tx(Protocol):
 
     def rows(self, sql: str, params: Sequence[Value] = ()) -> list[Row]:
         """All rows."""
+
+
+def number(tx: Tx, sql: str, *params: Value) -> int:
+    """The one number that a query asks for; 0 when it finds nothing."""
+    row = tx.row(sql, params)
+    return int(row[0]) if row else 0
 
 
 class Database(Protocol):

@@ -1,9 +1,27 @@
 """Peppers, and the hashes that are looked up."""
 
+from dataclasses import dataclass
+
 from sydentish.domain.lookup import Pepper, Peppers, hash_address
 from sydentish.domain.threepids import Threepid
 from sydentish.store.counters import next_number
 from sydentish.store.database import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found.
+
+    Attributes:
+        mappings: a JSON object as text, of what was asked to users.
+        number: how many are in it.
+    """
+
+    mappings: str
+    number: int
+
+
+_NOTHING = Found("{}", 0)
 
 
 def peppers(tx: Tx, grace_ms: int) -> Peppers | None:
@@ -31,6 +49,11 @@ def add_pepper(tx: Tx, pepper: str, now_ms: int) -> int:
         "INSERT INTO peppers (pepper_id, pepper, created_ts) VALUES (?, ?, ?)", (pepper_id, pepper, now_ms)
     )
     return pepper_id
+
+
+def is_known(tx: Tx, pepper: str) -> bool:
+    """Whether this is, or was lately, a pepper of this server."""
+    return tx.row("SELECT 1 FROM peppers WHERE pepper = ?", (pepper,)) is not None
 
 
 def pepper_in_making(tx: Tx) -> tuple[int, str] | None:
@@ -98,7 +121,7 @@ def set_mxid(tx: Tx, threepid: Threepid, mxid: str | None) -> None:
             )
 
 
-def find_hashes(tx: Tx, pepper_id: int, hashes_json: str) -> str:
+def find_hashes(tx: Tx, pepper_id: int, hashes_json: str) -> Found:
     """Maps those of the hashes that are known to their users.
 
     Args:
@@ -106,22 +129,17 @@ def find_hashes(tx: Tx, pepper_id: int, hashes_json: str) -> str:
         pepper_id: whose hashes are meant.
         hashes_json: a JSON array of strings; handing it over as text keeps 10,000 values out of Python.
 
-    Returns:
-        A JSON object as text.
     """
     row = tx.row(tx.dialect.lookup_hashes, (hashes_json, pepper_id))
-    return str(row[0]) if row else "{}"
+    return Found(*row) if row else _NOTHING
 
 
-def find_plain(tx: Tx, entries_json: str) -> str:
+def find_plain(tx: Tx, entries_json: str) -> Found:
     """Maps those of the addresses that are known to their users.
 
     Args:
         tx: the transaction.
         entries_json: a JSON array of `[entry, medium, address]`.
-
-    Returns:
-        A JSON object as text, of entries to users.
     """
     row = tx.row(tx.dialect.lookup_plain, (entries_json,))
-    return str(row[0]) if row else "{}"
+    return Found(*row) if row else _NOTHING

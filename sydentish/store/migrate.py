@@ -66,7 +66,7 @@ def migrate_sqlite(path: Path, busy_timeout_ms: int, now_ms: int, steps: list[St
     Raises:
         SchemaError: the file is newer than `steps`, is no database of ours, or a step failed and was undone.
     """
-    with _alone_in(path.parent):
+    with alone_in(path.parent):
         try:
             with closing(connect(path, busy_timeout_ms)) as connection:
                 return _migrate(connection, path, now_ms, steps)
@@ -75,8 +75,8 @@ def migrate_sqlite(path: Path, busy_timeout_ms: int, now_ms: int, steps: list[St
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Waits until no other process migrates a database in this folder; a process that dies lets go.
+def alone_in(folder: Path) -> Iterator[None]:
+    """Waits until no other process migrates or replaces a database in this folder; a process that dies lets go.
 
     SQLite's own locks don't cover it all: two processes cannot both turn to WAL, or keep the same copy.
     """
@@ -89,7 +89,9 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, now_ms: int, steps: list[Step]) -> list[Step]:
-    done = _version(connection, path)
+    done = last_step(connection)
+    if done is None:
+        raise SchemaError(f"{path}: is the database of another program")
     newest = steps[-1].number
     if done > newest:
         raise SchemaError(
@@ -107,15 +109,16 @@ def _migrate(connection: sqlite3.Connection, path: Path, now_ms: int, steps: lis
     return todo
 
 
-def _version(connection: sqlite3.Connection, path: Path) -> int:
-    """The number of the last step that the file has seen; 0 for an empty one."""
+def last_step(connection: sqlite3.Connection) -> int | None:
+    """The number of the last step that the database has seen, 0 for an empty one; None for another program's."""
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables:
         return 0
     if "schema_steps" not in tables:
-        raise SchemaError(f"{path}: is the database of another program")
-    (version,) = connection.execute("SELECT coalesce(max(number), 0) FROM schema_steps").fetchone()
-    return int(version)
+        return None
+    (number,) = connection.execute("SELECT coalesce(max(number), 0) FROM schema_steps").fetchone()
+    # What is no whole number, this program has not written.
+    return number if isinstance(number, int) else None
 
 
 def _keep_copy(connection: sqlite3.Connection, copy: Path) -> None:

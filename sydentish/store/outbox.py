@@ -71,10 +71,8 @@ def rows_of(tx: Tx, cause: str, state: str = "pending") -> list[int]:
     """
     # The semicolon is the character behind the colon.
     rows = tx.rows(
-        """
-        SELECT outbox_id FROM outbox
-        WHERE (idempotency_key = ? OR (idempotency_key >= ? AND idempotency_key < ?)) AND state = ?
-        """,
+        "SELECT outbox_id FROM outbox"
+        " WHERE (idempotency_key = ? OR (idempotency_key >= ? AND idempotency_key < ?)) AND state = ?",
         (cause, f"{cause}:", f"{cause};", state),
     )
     return [outbox_id for (outbox_id,) in rows]
@@ -162,7 +160,9 @@ def delivered(tx: Tx, kind: str, lease: Lease, method: str | None) -> None:
     release(tx, kind, lease)
 
 
-def bury(tx: Tx, kind: str, lease: Lease, reason: str, *, answered: bool, keeps_payload: bool = True) -> None:
+def bury(
+    tx: Tx, kind: str, lease: Lease, reason: str, now_ms: int, *, answered: bool, keeps_payload: bool = True
+) -> None:
     """The row is given up, and stays listed until an operator decides.
 
     Args:
@@ -170,16 +170,17 @@ def bury(tx: Tx, kind: str, lease: Lease, reason: str, *, answered: bool, keeps_
         kind: of the row.
         lease: the row.
         reason: for the operator.
+        now_ms: the time, in ms.
         answered: the destination has refused it, so the destination itself is well.
         keeps_payload: whether it could be tried again; a payload with secrets is not kept for that.
     """
     tx.run(
         """
-        UPDATE outbox SET state = 'dead', attempts = attempts + 1, last_error = ?,
+        UPDATE outbox SET state = 'dead', died_ts = ?, attempts = attempts + 1, last_error = ?,
             payload = CASE WHEN ? = 1 THEN payload ELSE '' END
         WHERE outbox_id = ?
         """,
-        (reason, int(keeps_payload), lease.delivery.outbox_id),
+        (now_ms, reason, int(keeps_payload), lease.delivery.outbox_id),
     )
     if answered:
         _clear_failures(tx, kind, lease.delivery.destination)
@@ -229,9 +230,7 @@ def wake(tx: Tx, kind: str, destination: str, now_ms: int) -> bool:
     Its failures stay counted until it takes something: being heard from is a reason to try, and no proof.
     """
     tx.run(
-        """
-        UPDATE outbox SET due_ts = ? WHERE kind = ? AND destination = ? AND state = 'pending' AND due_ts > ?
-        """,
+        "UPDATE outbox SET due_ts = ? WHERE kind = ? AND destination = ? AND state = 'pending' AND due_ts > ?",
         (now_ms, kind, destination, now_ms),
     )
     tx.run(

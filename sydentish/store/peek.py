@@ -4,10 +4,11 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from sydentish.store.migrate import SchemaError
+from sydentish.store.migrate import SchemaError, last_step
 
 # https://www.sqlite.org/fileformat.html, section 1.3.
-_MAGIC = b"SQLite format 3\x00"
+MAGIC = b"SQLite format 3\x00"
+"""What each database of SQLite begins with."""
 
 
 def check_sqlite_file(path: Path, newest: int) -> None:
@@ -22,8 +23,8 @@ def check_sqlite_file(path: Path, newest: int) -> None:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        head = file.read(len(_MAGIC))
-    if head and head != _MAGIC:
+        head = file.read(len(MAGIC))
+    if head and head != MAGIC:
         raise SchemaError(f"{path}: is no SQLite database")
     # While another process has it open, or after one was killed, what it holds is not in this file alone.
     if not head or path.with_name(f"{path.name}-wal").exists():
@@ -47,7 +48,8 @@ def sqlite_schema(path: Path, newest: int) -> int:
 
 def _known_version(path: Path, newest: int, how: str) -> int:
     try:
-        version = _version(path, how)
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as connection:
+            version = last_step(connection)
     except sqlite3.DatabaseError as error:
         raise SchemaError(f"{path}: cannot be opened as a database: {error}") from error
     if version is None:
@@ -57,17 +59,3 @@ def _known_version(path: Path, newest: int, how: str) -> int:
             f"{path}: was used by a newer version: it has schema {version}, this one knows {newest}"
         )
     return version
-
-
-def _version(path: Path, how: str) -> int | None:
-    """The number of the last step that the file has seen, 0 for an empty one; None for another program's."""
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as connection:
-        tables = {
-            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        }
-        if not tables:
-            return 0
-        if "schema_steps" not in tables:
-            return None
-        (version,) = connection.execute("SELECT coalesce(max(number), 0) FROM schema_steps").fetchone()
-        return int(version)

@@ -107,6 +107,16 @@ def start_over(tx: Tx, name: str, now_ms: int) -> bool:
     )
 
 
+def rewind(tx: Tx, own_id: int) -> None:
+    """Has all statements of ours behind a number pushed to every peer again; see `start_over`."""
+    tx.run(
+        """
+        UPDATE peers SET acknowledged_id = ?, retry_ts = 0, lease_until_ts = 0 WHERE acknowledged_id > ?
+        """,
+        (own_id, own_id),
+    )
+
+
 def is_any(tx: Tx) -> bool:
     """Whether there is any peer, also one that is left alone."""
     return tx.row("SELECT 1 FROM peers LIMIT 1") is not None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sydentish.domain.statements import MAX_ORIGIN_ID
-from sydentish.store.database import Tx
+from sydentish.store.database import Tx, number
 from sydentish.store.peers import PeerState, states
 from sydentish.store.statements import log_between
 
@@ -34,7 +34,7 @@ def report(tx: Tx, server_name: str) -> list[PeerReport]:
     """
     parked = "SELECT count(*) FROM parked_statements WHERE peer = ?"
     return [
-        PeerReport(each, *lag(tx, server_name, each), _number(tx, parked, each.peer.name))
+        PeerReport(each, *lag(tx, server_name, each), number(tx, parked, each.peer.name))
         for each in states(tx)
     ]
 
@@ -42,9 +42,9 @@ def report(tx: Tx, server_name: str) -> list[PeerReport]:
 def lag(tx: Tx, server_name: str, state: PeerState) -> tuple[int, int | None]:
     """How many of our statements a peer has not acknowledged, and since when the oldest of them waits, in ms."""
     name, after = state.peer.name, state.acknowledged_id
-    behind = _number(
+    behind = number(
         tx, "SELECT count(*) FROM associations WHERE origin_server = ? AND origin_id > ?", server_name, after
-    ) + _number(tx, "SELECT count(*) FROM tombstones WHERE origin_id > ?", after)
+    ) + number(tx, "SELECT count(*) FROM tombstones WHERE origin_id > ?", after)
     # With the plus sign SQLite looks each number up. Without, it takes the bound of the one for a range of the other,
     # which it goes through for each row.
     bound, unbound = (
@@ -67,6 +67,17 @@ def lag(tx: Tx, server_name: str, state: PeerState) -> tuple[int, int | None]:
     return behind + bound[0] + unbound[0], max(state.since_ts, min(made)) if made else None
 
 
-def _number(tx: Tx, sql: str, *params: str | int) -> int:
-    row = tx.row(sql, params)
-    return int(row[0]) if row else 0
+def behind_at(tx: Tx, origin_id: int) -> list[str]:
+    """The peers that have not acknowledged one of our statements yet, or have refused it by name.
+
+    Those that are no longer in the configuration are not among them: they are left alone.
+    """
+    rows = tx.rows(
+        """
+        SELECT name FROM peers WHERE source <> 'gone' AND (
+            acknowledged_id < ? OR EXISTS (SELECT 1 FROM parked_statements WHERE peer = name AND origin_id = ?)
+        ) ORDER BY name
+        """,
+        (origin_id, origin_id),
+    )
+    return [name for (name,) in rows]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
+from time import monotonic
 from typing import Any, Concatenate
 
 from twisted.application.service import Service
@@ -23,8 +24,9 @@ from twisted.logger import Logger
 
 from sydentish.domain.errors import Busy
 from sydentish.store.calls import Job, Replies, take_group
-from sydentish.store.checkpoints import CHECKPOINT_SECONDS, Checkpoints
+from sydentish.store.checkpoints import CHECKPOINT_SECONDS, Checkpoints, truncate
 from sydentish.store.database import Dialect, P, Row, T, Tx, Value
+from sydentish.store.measures import READ, WRITE, Measures, ThreadMeasures
 
 _log = Logger()
 
@@ -43,12 +45,12 @@ DIALECT = Dialect(
     name="sqlite",
     # The request's array drives the join: without CROSS the planner may scan the whole table instead.
     lookup_hashes="""
-        SELECT json_group_object(asked.value, hashes.mxid)
+        SELECT json_group_object(asked.value, hashes.mxid), count(*)
         FROM json_each(?) AS asked
         CROSS JOIN lookup_hashes AS hashes ON hashes.pepper_id = ? AND hashes.hash = asked.value
     """,
     lookup_plain="""
-        SELECT json_group_object(asked.value ->> 0, associations.mxid)
+        SELECT json_group_object(asked.value ->> 0, associations.mxid), count(*)
         FROM json_each(?) AS asked
         CROSS JOIN associations
             ON associations.medium = asked.value ->> 1 AND associations.address = asked.value ->> 2
@@ -94,6 +96,11 @@ class SqliteDatabase(Service):
         max_queue: how many calls may wait; more are refused with `Busy`.
         busy_timeout_ms: how long to wait for another process, in ms.
         checkpoint_seconds: how long what was deleted may stay on the disk, in seconds.
+
+    Attributes:
+        measures: how long calls wait and take.
+        turns: how often the writing thread has gone round, with something to write or without: as long as it
+            grows, that thread does not hang.
     """
 
     def __init__(
@@ -112,10 +119,12 @@ class SqliteDatabase(Service):
         self._busy_timeout_ms = busy_timeout_ms
         self._writes: SimpleQueue[Job | None] = SimpleQueue()
         self._reads: SimpleQueue[Job | None] = SimpleQueue()
+        self.measures = Measures({READ: self._reads.qsize, WRITE: self._writes.qsize})
         self._readers = readers
         self._checkpoint_seconds = checkpoint_seconds
         self._reading: list[Deferred[None]] = []
         self._writing: list[Deferred[None]] = []
+        self.turns = 0
 
     def startService(self) -> None:
         """Opens the file and starts the threads.
@@ -147,16 +156,17 @@ class SqliteDatabase(Service):
 
     def write(self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> "Deferred[T]":
         """See `Database.write`."""
-        return self._enqueue(self._writes, lambda tx: fn(tx, *args, **kwargs))
+        return self._enqueue(WRITE, self._writes, lambda tx: fn(tx, *args, **kwargs))
 
     def read(self, fn: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> "Deferred[T]":
         """See `Database.read`."""
-        return self._enqueue(self._reads, lambda tx: fn(tx, *args, **kwargs))
+        return self._enqueue(READ, self._reads, lambda tx: fn(tx, *args, **kwargs))
 
-    def _enqueue(self, queue: "SimpleQueue[Job | None]", call: Callable[[Tx], T]) -> "Deferred[T]":
+    def _enqueue(self, name: str, queue: "SimpleQueue[Job | None]", call: Callable[[Tx], T]) -> "Deferred[T]":
         if not self.running:
             raise Busy("The server is stopping")
         if queue.qsize() >= self._max_queue:
+            self.measures.note_full(name)
             raise Busy("The server has too much to do: try again soon")
         reply: Deferred[T] = Deferred()
         queue.put(Job(call, reply))
@@ -177,16 +187,28 @@ class SqliteDatabase(Service):
         return ended
 
     def _write_loop(self, connection: sqlite3.Connection) -> None:
+        measures = self.measures.thread(WRITE)
         checkpoints = Checkpoints(connection, self._path, self._busy_timeout_ms, self._checkpoint_seconds)
         while (group := take_group(self._writes, checkpoints.seconds_left())) is not None:
             if group:
-                self._replies.add(_commit_group(connection, group))
+                begun = monotonic()
+                self._answer(measures, group, _commit_group(connection, group), begun)
             checkpoints.run_if_due()
+            self.turns += 1
         checkpoints.run_last()
 
     def _read_loop(self, connection: sqlite3.Connection) -> None:
+        measures = self.measures.thread(READ)
         while (job := self._reads.get()) is not None:
-            self._replies.add([(job.reply, _read(connection, job))])
+            begun = monotonic()
+            self._answer(measures, [job], [_read(connection, job)], begun)
+
+    def _answer(
+        self, measures: ThreadMeasures, group: list[Job], results: list[object], begun: float
+    ) -> None:
+        measures.note([job.queued for job in group], begun, monotonic())
+        measures.refused += sum(isinstance(result, Busy) for result in results)
+        self._replies.add([(job.reply, result) for job, result in zip(group, results, strict=True)])
 
 
 def connect(path: Path, busy_timeout_ms: int, *, read_only: bool = False) -> sqlite3.Connection:
@@ -210,15 +232,23 @@ def connect(path: Path, busy_timeout_ms: int, *, read_only: bool = False) -> sql
     return connection
 
 
-def _commit_group(connection: sqlite3.Connection, group: list[Job]) -> list[tuple["Deferred[Any]", object]]:
-    """Runs all jobs in one transaction; what comes back is on disk, or an exception and undone."""
+def empty_log(path: Path, busy_timeout_ms: int) -> bool:
+    """Has what was deleted leave the disk now, not at the next checkpoint; False when others keep it there for a while.
+
+    Raises:
+        sqlite3.Error: the file cannot be used.
+    """
+    with closing(connect(path, busy_timeout_ms)) as connection:
+        return truncate(connection)
+
+
+def _commit_group(connection: sqlite3.Connection, group: list[Job]) -> list[object]:
+    """Runs all jobs in one transaction; what comes back of each is on disk, or an exception and undone."""
     try:
         with _transaction(connection, "BEGIN IMMEDIATE"):
-            results = [_run_in_savepoint(connection, job) for job in group]
+            return [_run_in_savepoint(connection, job) for job in group]
     except Exception as error:  # noqa: BLE001 - the thread must go on, and everybody hear that nothing was written
-        told = _told(error)
-        return [(job.reply, told) for job in group]
-    return [(job.reply, result) for job, result in zip(group, results, strict=True)]
+        return [_told(error)] * len(group)
 
 
 def _run_in_savepoint(connection: sqlite3.Connection, job: Job) -> object:

@@ -65,6 +65,11 @@ def newest(tx: Tx, threepid: Threepid) -> Order | None:
     known = association(tx, threepid)
     if known is not None:
         return order_of(known)
+    return erased(tx, threepid)
+
+
+def erased(tx: Tx, threepid: Threepid) -> Order | None:
+    """As `newest_erased`, with the key of this database."""
     key = _local_key(tx)
     return None if key is None else newest_erased(tx, threepid, key)
 
@@ -97,6 +102,14 @@ def add_tombstone(tx: Tx, tombstone: Tombstone) -> None:
 def drop_tombstone(tx: Tx, threepid: Threepid) -> None:
     """A newer statement is known: peers need not hear of this one of ours."""
     tx.run("DELETE FROM tombstones WHERE medium = ? AND address = ?", (threepid.medium, threepid.address))
+
+
+def has_tombstone(tx: Tx, threepid: Threepid) -> bool:
+    """Whether an address still stands here only because a peer has not acknowledged its unbind."""
+    row = tx.row(
+        "SELECT 1 FROM tombstones WHERE medium = ? AND address = ?", (threepid.medium, threepid.address)
+    )
+    return row is not None
 
 
 def erase_acknowledged(tx: Tx) -> int:
@@ -150,6 +163,30 @@ def own_statement(tx: Tx, server_name: str, origin_id: int) -> Statement | None:
     """One of our own statements, unless it was superseded or its address is erased."""
     found = log_between(tx, server_name, origin_id - 1, origin_id, 1)
     return found[0] if found else None
+
+
+def ids_after(tx: Tx, origin_server: str, after: int, limit: int) -> list[int]:
+    """The next numbers of statements of a server that are known, also of addresses that were erased."""
+    rows = tx.rows(
+        """
+        SELECT origin_id FROM associations WHERE origin_server = ? AND origin_id > ?
+        UNION ALL SELECT origin_id FROM erased_addresses WHERE origin_server = ? AND origin_id > ?
+        ORDER BY origin_id LIMIT ?
+        """,
+        (origin_server, after, origin_server, after, limit),
+    )
+    return [origin_id for (origin_id,) in rows]
+
+
+def erased_between(tx: Tx, origin_server: str, after: int, until: int) -> dict[int, int]:
+    """The unbinds of a server behind one number and up to another, each with its time in ms; without their addresses."""
+    rows = tx.rows(
+        """
+        SELECT origin_id, ts FROM erased_addresses WHERE origin_server = ? AND origin_id > ? AND origin_id <= ?
+        """,
+        (origin_server, after, until),
+    )
+    return dict(rows)
 
 
 def last_own_id(tx: Tx, server_name: str) -> int:

@@ -118,6 +118,32 @@ def add_wrong_guess(tx: Tx, sid: str) -> None:
     tx.run("UPDATE validation_tokens SET wrong_guesses = wrong_guesses + 1 WHERE sid = ?", (sid,))
 
 
+def sessions_of(tx: Tx, threepid: Threepid) -> list[str]:
+    """The sids of all sessions of an address."""
+    rows = tx.rows(
+        "SELECT sid FROM validation_sessions WHERE medium = ? AND address = ?",
+        (threepid.medium, threepid.address),
+    )
+    return [sid for (sid,) in rows]
+
+
+def delete_session(tx: Tx, sid: str) -> None:
+    """Deletes a session and its tokens."""
+    tx.run("DELETE FROM validation_sessions WHERE sid = ?", (sid,))
+
+
+def purge(tx: Tx, before_ts: int, limit: int) -> int:
+    """Deletes some sessions that were last changed before a time, in ms, with their tokens; how many sessions."""
+    return tx.run(
+        """
+        DELETE FROM validation_sessions WHERE sid IN (
+            SELECT sid FROM validation_sessions WHERE changed_ts < ? ORDER BY changed_ts LIMIT ?
+        )
+        """,
+        (before_ts, limit),
+    )
+
+
 def _session(row: Row | None) -> Session | None:
     if row is None:
         return None

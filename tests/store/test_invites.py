@@ -91,7 +91,7 @@ def test_an_invitation_that_was_delivered_is_gone_and_its_key_is_not(tx):
 def test_an_invitation_that_was_given_up_stays_and_waits_no_more(tx):
     add(tx)
     number = send(tx, "t1", "k")
-    outbox.bury(tx, "onbind", lease(tx), "HTTP 403", answered=True)
+    outbox.bury(tx, "onbind", lease(tx), "HTTP 403", NOW, answered=True)
     assert tx.rows("SELECT token, outbox_id FROM invitations") == [("t1", number)]
     assert waiting(tx) == []
     # An operator drops it.
@@ -146,3 +146,50 @@ def test_an_invitation_that_expires_on_its_way_goes_and_its_row_does_not(tx):
     add(tx, "t2", created_ts=END, expires_ts=2 * END)
     assert tx.rows("SELECT token FROM invitations") == [("t2",)]
     assert outbox.rows_of(tx, "k") == [number]
+
+
+def test_all_are_walked_in_batches_with_how_far_each_has_come(tx):
+    made = [add(tx, token) for token in ("c", "a", "b", "d")]
+    sent, given_up = send(tx, "a", "k1"), send(tx, "d", "k2")
+    tx.run("UPDATE outbox SET state = 'dead' WHERE outbox_id = ?", (given_up,))
+    walked, token = [], ""
+    while batch := invites.after(tx, token, 3):
+        walked += batch
+        token = batch[-1].invitation.token
+    by_token = {each.token: each for each in made}
+    assert walked == [
+        invites.Kept(by_token["a"], sent, "pending"),
+        invites.Kept(by_token["b"], None, None),
+        invites.Kept(by_token["c"], None, None),
+        invites.Kept(by_token["d"], given_up, "dead"),
+    ]
+
+
+def test_what_is_deleted_cannot_be_accepted(tx):
+    for token in "ab":
+        add(tx, token)
+    assert invites.delete(tx, "a", handed_over=False)
+    assert not invites.delete(tx, "a", handed_over=False)
+    assert waiting(tx) == ["b"]
+    assert not invites.is_known(tx, "a", NOW)
+    assert not keys.is_ephemeral_valid(tx, b"key of a", NOW)
+    assert keys.is_ephemeral_valid(tx, b"key of b", NOW)
+
+
+def test_what_is_handed_over_is_deleted_only_if_that_is_meant(tx):
+    add(tx)
+    send(tx, "t1", "k")
+    assert not invites.delete(tx, "t1", handed_over=False)
+    assert keys.is_ephemeral_valid(tx, b"key of t1", NOW)
+    assert invites.delete(tx, "t1", handed_over=True)
+    assert not keys.is_ephemeral_valid(tx, b"key of t1", NOW)
+
+
+def test_what_has_expired_is_found_and_left_over_keys_go(tx):
+    for number in range(4):
+        add(tx, f"t{number}", expires_ts=END + number)
+    assert invites.expired(tx, END + 2, 10) == ["t0", "t1", "t2"]
+    assert invites.expired(tx, END + 2, 2) == ["t0", "t1"]
+    assert invites.delete_expired_keys(tx, END + 2, 2) == 2
+    assert invites.delete_expired_keys(tx, END + 2, 2) == 1
+    assert keys.is_ephemeral_valid(tx, b"key of t3", END)

@@ -23,7 +23,10 @@ def first_pepper(tx, pepper="p1", now_ms=100):
 
 
 def find(tx, pepper_id, *hashes):
-    return json.loads(lookup.find_hashes(tx, pepper_id, json.dumps(hashes)))
+    found = lookup.find_hashes(tx, pepper_id, json.dumps(hashes))
+    mappings = json.loads(found.mappings)
+    assert found.number == len(mappings)
+    return mappings
 
 
 def test_there_is_no_pepper_before_the_first(tx):
@@ -106,7 +109,8 @@ def test_odd_users_come_back_as_they_are(tx, mxid):
     assert find(tx, first, hashed) == {hashed: mxid}
     associations.put(tx, Association(ADDRESS, mxid, 1, 1, 1, "id.example.org", 1))
     entries = json.dumps([["alice@example.org email", EMAIL, "alice@example.org"]])
-    assert json.loads(lookup.find_plain(tx, entries)) == {"alice@example.org email": mxid}
+    found = lookup.find_plain(tx, entries)
+    assert (json.loads(found.mappings), found.number) == ({"alice@example.org email": mxid}, 1)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

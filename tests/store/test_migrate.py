@@ -16,6 +16,7 @@ from sydentish.domain.associations import Association
 from sydentish.domain.statements import MAX_ORIGIN_ID
 from sydentish.domain.threepids import Threepid
 from sydentish.store.migrate import SchemaError, Step, migrate_sqlite, shipped_steps, steps_in
+from sydentish.store.peek import check_sqlite_file, sqlite_schema
 from sydentish.store.sqlite import SqliteTx
 from sydentish.store.statements import log_between
 
@@ -182,6 +183,22 @@ def test_the_database_of_another_program_is_refused_and_left_alone(path, table):
     assert tables(path) == {table}
 
 
+@pytest.mark.parametrize("number", ["'abc'", "2.5", "x'00'", "9e999"])
+def test_a_schema_whose_number_is_none_is_that_of_another_program(path, number):
+    execute(path, "CREATE TABLE schema_steps (number)")
+    execute(path, f"INSERT INTO schema_steps VALUES ({number})")
+    before = path.read_bytes()
+    for look in (
+        lambda: migrate(path, *shipped_steps()),
+        lambda: check_sqlite_file(path, 9),
+        lambda: sqlite_schema(path, 9),
+    ):
+        with pytest.raises(SchemaError, match="is the database of another program"):
+            look()
+    assert tables(path) == {"schema_steps"}
+    assert path.read_bytes()[100:] == before[100:]
+
+
 def test_a_file_that_another_process_holds_is_refused(path):
     migrate(path, FIRST)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -301,6 +318,28 @@ def test_what_was_bound_before_replication_is_a_statement_of_ours(path):
     with closing(sqlite3.connect(path)) as connection:
         sent = log_between(SqliteTx(connection), "id.example.org", 0, MAX_ORIGIN_ID, 10)
     assert sent == [Association(Threepid("email", "a@b.c"), *bound[2:])]
+
+
+def test_who_was_seen_when_and_what_was_given_up_when_is_found_out_for_what_was_there_before(path):
+    steps = shipped_steps()
+    migrate(path, *steps[:4])
+    for user, used in (("@a:x", [7, 9]), ("@b:x", []), ("@c:x", [1])):
+        execute(path, f"INSERT INTO accounts VALUES ('{user}', 5)")
+        for ts in used:
+            execute(path, f"INSERT INTO access_tokens VALUES ('{user}{ts}', '{user}', 5, {ts})")
+    for number, state in enumerate(("pending", "dead")):
+        values = f"{number}, 'onbind', 'x.org', 'k{number}', '{{}}', '{state}', 1, 2, 3, NULL"
+        execute(path, f"INSERT INTO outbox VALUES ({values})")
+    migrate(path, *steps)
+    assert rows(path, "SELECT user_id, last_seen_ts FROM accounts ORDER BY user_id") == [
+        ("@a:x", 9),
+        ("@b:x", 5),
+        ("@c:x", 5),
+    ]
+    assert rows(path, "SELECT state, died_ts FROM outbox ORDER BY outbox_id") == [
+        ("pending", None),
+        ("dead", 2),
+    ]
 
 
 def test_two_steps_with_one_number_are_a_mistake(tmp_path):

@@ -168,10 +168,11 @@ def test_a_buried_row_stays_listed_and_is_never_tried_again(tx, add):
     add()
     add()
     (taken,) = lease(tx)
-    outbox.bury(tx, KIND, taken, "HTTP 403", answered=True)
+    outbox.bury(tx, KIND, taken, "HTTP 403", T0, answered=True)
     assert payloads(lease(tx)) == ["payload 2"]
     assert outbox.counts(tx) == [(KIND, "dead", 1, T0), (KIND, "pending", 1, T0)]
-    assert tx.row("SELECT attempts, last_error FROM outbox WHERE state = 'dead'") == (1, "HTTP 403")
+    found = tx.row("SELECT attempts, last_error, died_ts FROM outbox WHERE state = 'dead'")
+    assert found == (1, "HTTP 403", T0)
     assert not outbox.wake(tx, "other", "a.example.org", T0)
     outbox.wake(tx, KIND, "a.example.org", T0)
     assert outbox.counts(tx) == [(KIND, "dead", 1, T0), (KIND, "pending", 1, T0)]
@@ -184,7 +185,7 @@ def test_a_destination_that_refuses_is_well_and_one_that_is_given_up_on_is_not(t
     (taken,) = lease(tx)
     outbox.retry(tx, KIND, taken, T0 + 1000, "down", T0, 0.0)
     (taken,) = lease(tx, T0 + 1000)
-    outbox.bury(tx, KIND, taken, "it is over", answered=answered)
+    outbox.bury(tx, KIND, taken, "it is over", T0, answered=answered)
     assert outbox.failing(tx, KIND) == failing
 
 
@@ -271,7 +272,7 @@ def test_only_what_waits_to_be_delivered_is_pending(tx, add):
     assert outbox.rows_of(tx, "other") == []
     (taken,) = lease(tx)
     assert outbox.rows_of(tx, "k") == [number]
-    outbox.bury(tx, KIND, taken, "refused", answered=True)
+    outbox.bury(tx, KIND, taken, "refused", T0, answered=True)
     assert outbox.rows_of(tx, "k") == []
 
 
@@ -331,7 +332,7 @@ def test_what_is_withdrawn_on_its_way_can_end_as_it_likes(tx, add, end):
     assert lease(tx) == []
     ends = {
         "delivered": lambda: outbox.delivered(tx, KIND, taken, "POST"),
-        "bury": lambda: outbox.bury(tx, KIND, taken, "refused", answered=True),
+        "bury": lambda: outbox.bury(tx, KIND, taken, "refused", T0, answered=True),
         "retry": lambda: outbox.retry(tx, KIND, taken, T0 + 1000, "down", T0, 0.0),
         "release": lambda: outbox.release(tx, KIND, taken),
     }
@@ -344,7 +345,7 @@ def test_what_is_withdrawn_on_its_way_can_end_as_it_likes(tx, add, end):
 def test_what_was_given_up_keeps_its_payload_only_where_it_may(tx, add, keeps, payload):
     add()
     (taken,) = lease(tx)
-    outbox.bury(tx, KIND, taken, "refused", answered=True, keeps_payload=keeps)
+    outbox.bury(tx, KIND, taken, "refused", T0, answered=True, keeps_payload=keeps)
     assert tx.rows("SELECT state, payload FROM outbox") == [("dead", payload)]
 
 

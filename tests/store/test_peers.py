@@ -8,7 +8,7 @@ import pytest
 from sydentish.domain.peers import Failed, Peer
 from sydentish.domain.statements import Tombstone
 from sydentish.domain.threepids import EMAIL, Threepid
-from sydentish.store import peers, pushes, statements
+from sydentish.store import peers, progress, pushes, statements
 
 NOW = 1_000_000
 A = Peer(
@@ -244,3 +244,20 @@ def test_a_push_of_a_peer_is_noted_and_one_of_nobody_is_not(tx):
     peers.received(tx, A.name, NOW + 1)
     peers.received(tx, "nobody", NOW + 2)
     assert [each.last_received_ts for each in peers.states(tx)] == [NOW + 1]
+
+
+def test_who_has_yet_to_hear_of_a_statement_is_told(tx):
+    assert progress.behind_at(tx, 3) == []
+    for peer in (B, A):
+        peers.add(tx, peer, NOW)
+    assert progress.behind_at(tx, 3) == [A.name, B.name]
+    tx.run("UPDATE peers SET acknowledged_id = 9")
+    assert progress.behind_at(tx, 9) == []
+    assert progress.behind_at(tx, 10) == [A.name, B.name]
+    # A has taken others, and refused this one by name.
+    tx.run("INSERT INTO parked_statements VALUES (?, 3, 'odd', 1, 1, 1)", (A.name,))
+    assert progress.behind_at(tx, 3) == [A.name]
+    assert progress.behind_at(tx, 4) == []
+    # Who is no longer in the configuration is not waited for here.
+    tx.run("UPDATE peers SET source = 'gone' WHERE name = ?", (B.name,))
+    assert progress.behind_at(tx, 10) == [A.name]

@@ -17,8 +17,11 @@ from sydentish.store import (
     accounts,
     associations,
     budgets,
+    figures,
+    health,
     invites,
     keys,
+    letters,
     lookup,
     outbox,
     peers,
@@ -49,7 +52,14 @@ CHARGES = [Charge(budget, key, RATE) for budget, key in (("mails", "7"), ("mails
 DEEDS = [
     ("account_of", lambda tx: accounts.account_of(tx, "t7")),
     ("touch_token", lambda tx: accounts.touch_token(tx, "t7", 1)),
-    ("delete_token", lambda tx: accounts.delete_token(tx, "t7")),
+    ("delete_token", lambda tx: accounts.delete_token(tx, "t7", START_MS)),
+    ("delete_tokens", lambda tx: accounts.delete_tokens(tx, "@u7:example.org")),
+    ("delete_account", lambda tx: accounts.delete_account(tx, "@u7:example.org")),
+    ("accounts_after", lambda tx: accounts.accounts_after(tx, "@u7:example.org", 10)),
+    ("logged_in_after", lambda tx: accounts.logged_in_after(tx, "@u7:example.org", 10)),
+    ("tokens_of", lambda tx: accounts.tokens_of(tx, "@u7:example.org")),
+    ("purge_tokens", lambda tx: accounts.purge_tokens(tx, 1, 10)),
+    ("purge_idle", lambda tx: accounts.purge_idle(tx, 100, (7, "@u7:example.org"), 10)),
     ("accepted", lambda tx: terms.accepted(tx, "@u7:example.org")),
     ("session", lambda tx: validation.session(tx, "s7")),
     ("latest_session", lambda tx: validation.latest_session(tx, ADDRESS, "secret7")),
@@ -60,11 +70,15 @@ DEEDS = [
     ("set_sent", lambda tx: validation.set_sent(tx, "s7", 9, None, 1)),
     ("set_validated", lambda tx: validation.set_validated(tx, "s7", 1, 1)),
     ("add_wrong_guess", lambda tx: validation.add_wrong_guess(tx, "s7")),
+    ("sessions_of", lambda tx: validation.sessions_of(tx, ADDRESS)),
+    ("delete_session", lambda tx: validation.delete_session(tx, "s7")),
+    ("purge_sessions", lambda tx: validation.purge(tx, 100, 10)),
     ("association", lambda tx: associations.association(tx, ADDRESS)),
     ("delete_association", lambda tx: associations.delete(tx, ADDRESS)),
     ("signed_elsewhere", lambda tx: associations.signed_elsewhere(tx, ADDRESS)),
     ("first_associations", lambda tx: associations.after(tx, None, 10)),
     ("associations_after", lambda tx: associations.after(tx, ADDRESS, 10)),
+    ("associations_of_user", lambda tx: associations.of_user(tx, "@u7:example.org")),
     ("set_mxid", lambda tx: lookup.set_mxid(tx, ADDRESS, "@new:example.org")),
     ("unset_mxid", lambda tx: lookup.set_mxid(tx, ADDRESS, None)),
     ("find_hashes", lambda tx: lookup.find_hashes(tx, 1, HASHES)),
@@ -75,8 +89,28 @@ DEEDS = [
     ("invites_waiting", lambda tx: invites.waiting(tx, ADDRESS, START_MS)),
     ("invites_hand_over", lambda tx: invites.hand_over(tx, "t7", 7)),
     ("invites_take_back", lambda tx: invites.take_back(tx, [7, 8])),
+    ("invites_after", lambda tx: invites.after(tx, "t7", 10)),
+    ("invites_expired", lambda tx: invites.expired(tx, START_MS + 9, 10)),
+    ("invites_delete", lambda tx: invites.delete(tx, "w7", handed_over=False)),
+    ("invites_delete_expired_keys", lambda tx: invites.delete_expired_keys(tx, 9, 10)),
     ("sender_of", lambda tx: invites.sender_of(tx, "7", b"7", 1)),
     ("is_known", lambda tx: invites.is_known(tx, "7", 1)),
+    ("invites_of", lambda tx: invites.tokens_of(tx, ADDRESS, 10)),
+    ("invites_from", lambda tx: invites.tokens_from(tx, "@s7:x", 10)),
+    ("invites_in", lambda tx: invites.tokens_in(tx, 7)),
+    ("keys_from", lambda tx: invites.keys_from(tx, "@s7:x")),
+    ("delete_keys_from", lambda tx: invites.delete_keys_from(tx, "@s7:x", 10)),
+    ("forget_buckets", lambda tx: budgets.forget(tx, [("mails", "7")])),
+    ("purge_budgets", lambda tx: budgets.purge(tx, 100, 10)),
+    ("letter", lambda tx: letters.letter(tx, 7)),
+    ("letters_after", lambda tx: letters.letters_after(tx, letters.Wanted(state="dead"), 7, 10)),
+    ("texts_after", lambda tx: letters.texts_after(tx, 7, 10)),
+    ("revive", lambda tx: letters.revive(tx, letters.letter(tx, 7), START_MS)),
+    ("purge_dead", lambda tx: letters.purge_dead(tx, START_MS, 10)),
+    (
+        "purge_destinations",
+        lambda tx: letters.purge_destinations(tx, START_MS, ("onbind", "hs7"), 10, ["POST"]),
+    ),
     ("charge_known_and_new", lambda tx: budgets.charge(tx, CHARGES, START_MS)),
     (
         "outbox_add",
@@ -88,21 +122,27 @@ DEEDS = [
     ("outbox_withdraw", lambda tx: outbox.withdraw(tx, 7)),
     ("outbox_lease", lambda tx: outbox.lease(tx, "onbind", START_MS, 1000, 10, failing=False)),
     ("outbox_lease_failing", lambda tx: outbox.lease(tx, "onbind", START_MS, 1000, 10, failing=True)),
+    ("due_since", lambda tx: health.due_since(tx, ["onbind"], START_MS)),
     ("outbox_next_due", lambda tx: outbox.next_due(tx, "onbind", failing=True)),
     ("outbox_delivered", lambda tx: outbox.delivered(tx, "onbind", LEASE, "PUT")),
-    ("outbox_bury", lambda tx: outbox.bury(tx, "onbind", LEASE, "refused", answered=True)),
+    ("outbox_bury", lambda tx: outbox.bury(tx, "onbind", LEASE, "refused", START_MS, answered=True)),
     ("outbox_retry", lambda tx: outbox.retry(tx, "onbind", LEASE, 1, "down", 1, 0.0)),
     ("outbox_wake", lambda tx: outbox.wake(tx, "onbind", "hs7.example.org", START_MS)),
     ("local_key", lambda tx: statements.local_key(tx, bytes)),
     ("newest_erased", lambda tx: statements.newest_erased(tx, ADDRESS, KEY)),
     ("forget_erased", lambda tx: statements.forget_erased(tx, ADDRESS, KEY)),
     ("drop_tombstone", lambda tx: statements.drop_tombstone(tx, ERASED)),
+    ("has_tombstone", lambda tx: statements.has_tombstone(tx, ERASED)),
     ("erase_acknowledged", statements.erase_acknowledged),
     ("log_from_the_beginning", lambda tx: statements.log_between(tx, OURS, 0, MAX_ORIGIN_ID, 500)),
     ("log_from_the_middle", lambda tx: statements.log_between(tx, OURS, 1500, MAX_ORIGIN_ID, 500)),
     ("own_statement", lambda tx: statements.own_statement(tx, OURS, 7)),
     ("digests", lambda tx: statements.digests(tx, PEER, 1000, 2000, 100)),
     ("last_id", lambda tx: statements.last_id(tx, PEER)),
+    ("ids_after", lambda tx: statements.ids_after(tx, PEER, 1000, 500)),
+    ("erased_between", lambda tx: statements.erased_between(tx, PEER, 1000, 1500)),
+    ("erased", lambda tx: statements.erased(tx, ERASED)),
+    ("signed_between", lambda tx: associations.signed_between(tx, PEER, 1000, 1500, 4096)),
     ("peers_configure", lambda tx: peers.configure(tx, [Peer("new", "https://x", {}, ())], START_MS)),
     ("peers_states", peers.states),
     ("peers_pause", lambda tx: peers.pause(tx, PEER, paused=True)),
@@ -115,6 +155,7 @@ DEEDS = [
     ("pushes_due", lambda tx: pushes.due(tx, OURS, START_MS, 1000)),
     ("pushes_next_retry", lambda tx: pushes.next_retry(tx, START_MS)),
     ("pushes_report", lambda tx: progress.report(tx, OURS)),
+    ("peers_behind_at", lambda tx: progress.behind_at(tx, 7)),
     (
         "pushes_acknowledged",
         lambda tx: acknowledge(tx, pushes.Batch([], 100, moves_on=True, parked_ids=(10, 11))),
@@ -189,15 +230,15 @@ FILL = """
         SELECT 'p' || n || '.example.org', 'https://x', '{{}}', '[]', 'command', 0, CASE n WHEN 3 THEN {million} ELSE 0 END
         FROM n WHERE n BETWEEN 1 AND 9
     INSERT INTO parked_statements SELECT 'p' || (n % 9 + 1) || '.example.org', n, 'odd', n, 1, n FROM n
-    INSERT INTO ephemeral_keys SELECT CAST(n AS BLOB), n, 'h' || n, '@a:b' FROM n
+    INSERT INTO ephemeral_keys SELECT CAST(n AS BLOB), n, 'h' || n, '@s' || n || ':x' FROM n
     INSERT INTO budgets SELECT 'mails', 'h' || n, n FROM n
     INSERT INTO outbox
-        SELECT n, 'onbind', 'hs' || n || '.example.org', 'onbind:id:' || n || ':1', '{{}}', 'pending', 0, n, 0, NULL FROM n
+        SELECT n, 'onbind', 'hs' || n || '.example.org', 'onbind:id:' || n || ':1', '{{}}', 'pending', 0, n, 0, NULL, NULL FROM n
     INSERT INTO outbox_destinations SELECT 'onbind', 'hs' || n || '.example.org', n, 0, 0, NULL, 0, NULL FROM n
     INSERT INTO invitations
-        SELECT 't' || n, 'email', 'u' || n || '@example.org', '!r:x', '@a:b', n, {start} + n, n FROM n
+        SELECT 't' || n, 'email', 'u' || n || '@example.org', '!r:x', '@s' || n || ':x', n, {start} + n, n FROM n
     INSERT INTO invitations
-        SELECT 'w' || n, 'email', 'u' || n || '@example.org', '!r:x', '@a:b', n, {start} + n, NULL FROM n
+        SELECT 'w' || n, 'email', 'u' || n || '@example.org', '!r:x', '@s' || n || ':x', n, {start} + n, NULL FROM n
 """
 
 
@@ -244,9 +285,52 @@ def test_no_deed_reads_a_whole_table(connection):
     assert offenders == {}
 
 
+FIGURES = [
+    figures.associations_by_medium,
+    figures.associations_by_origin,
+    figures.users,
+    figures.accounts,
+    figures.access_tokens,
+    lambda tx: figures.sessions(tx, START_MS, 1000),
+    lambda tx: figures.invitations(tx, START_MS),
+    figures.all_invitations,
+    figures.erased_addresses,
+    figures.schema,
+    statements.unerased,
+    outbox.counts,
+]
+
+
+def test_figures_are_counted_from_indices_alone(connection):
+    tx = ExplainingTx(connection)
+    for figure in FIGURES:
+        figure(tx)
+    assert [step for step in tx.plan if step.startswith("SCAN") and "COVERING INDEX" not in step] == []
+
+
 def test_the_outbox_finds_what_is_due_without_sorting(connection):
     tx = ExplainingTx(connection)
     outbox.lease(tx, "onbind", START_MS, 1000, 10, failing=False)
+    assert not [step for step in tx.plan if "TEMP B-TREE" in step]
+
+
+@pytest.mark.parametrize(
+    ("deed", "index"),
+    [
+        (lambda tx: validation.purge(tx, 100, 10), "validation_sessions_by_change"),
+        (lambda tx: accounts.purge_tokens(tx, 1, 10), "access_tokens_by_use"),
+        (lambda tx: accounts.purge_idle(tx, 100, None, 10), "accounts_by_sight"),
+        (lambda tx: letters.purge_dead(tx, START_MS, 10), "outbox_by_death"),
+        (lambda tx: letters.purge_destinations(tx, START_MS, None, 10, ["POST"]), "sqlite_autoindex"),
+    ],
+    ids=["sessions", "tokens", "accounts", "dead letters", "destinations"],
+)
+def test_what_is_old_is_found_by_its_age_without_sorting(connection, deed, index):
+    tx = ExplainingTx(connection)
+    connection.execute("SAVEPOINT deed")
+    deed(tx)
+    connection.execute("ROLLBACK TO deed")
+    assert [step for step in tx.plan if index in step]
     assert not [step for step in tx.plan if "TEMP B-TREE" in step]
 
 
@@ -291,7 +375,9 @@ def test_this_would_find_a_scan(connection):
 
 
 def test_a_look_up_of_known_and_unknown_hashes_answers_the_known_ones(connection):
-    found = json.loads(lookup.find_hashes(SqliteTx(connection), 1, HASHES.replace("]", ', "unknown"]')))
+    found = json.loads(
+        lookup.find_hashes(SqliteTx(connection), 1, HASHES.replace("]", ', "unknown"]')).mappings
+    )
     assert len(found) == 500
     assert found[hash_address(ADDRESS, "p1")] == "@u7:x.org"
 

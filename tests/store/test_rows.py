@@ -34,8 +34,8 @@ def test_a_token_leads_to_its_account_until_it_is_deleted(tx):
     accounts.add_token(tx, "t2", ALICE, 3)
     assert accounts.account_of(tx, "t1") == Account(ALICE, 2)
     assert accounts.account_of(tx, "t") is None
-    assert accounts.delete_token(tx, "t1")
-    assert not accounts.delete_token(tx, "t1")
+    assert accounts.delete_token(tx, "t1", 9)
+    assert not accounts.delete_token(tx, "t1", 9)
     assert accounts.account_of(tx, "t1") is None
     assert accounts.account_of(tx, "t2") == Account(ALICE, 3)
 
@@ -52,6 +52,55 @@ def test_the_use_of_one_token_is_noted(tx):
     accounts.add_token(tx, "t2", ALICE, 2)
     accounts.touch_token(tx, "t1", 9)
     assert [accounts.account_of(tx, token).last_used_ts for token in ("t1", "t2")] == [9, 2]
+
+
+def seen(tx, user_id=ALICE):
+    (found,) = [each.last_seen_ts for each in accounts.accounts_after(tx, "", 10) if each.user_id == user_id]
+    return found
+
+
+def test_an_account_remembers_when_its_user_was_last_seen(tx):
+    accounts.add_account(tx, ALICE, 1)
+    accounts.add_token(tx, "t1", ALICE, 1)
+    accounts.add_token(tx, "t2", ALICE, 1)
+    assert seen(tx) == 1
+    accounts.touch_token(tx, "t1", 20)
+    accounts.touch_token(tx, "t2", 10)  # by a clock that is behind
+    accounts.touch_token(tx, "unknown", 99)
+    assert seen(tx) == 20
+    assert accounts.delete_token(tx, "t1", 30)
+    assert not accounts.delete_token(tx, "t1", 99)
+    assert seen(tx) == 30
+    accounts.add_account(tx, ALICE, 40)
+    assert seen(tx) == 40
+
+
+def test_whom_an_operator_logs_out_was_not_seen_then(tx):
+    accounts.add_account(tx, ALICE, 1)
+    for name, ts in (("t1", 5), ("t2", 3)):
+        accounts.add_token(tx, name, ALICE, ts)
+    assert accounts.delete_tokens(tx, ALICE) == 2
+    assert seen(tx) == 5
+    assert accounts.delete_tokens(tx, ALICE) == 0
+    assert accounts.delete_tokens(tx, "@nobody:x.org") is None
+
+
+def test_accounts_are_gone_through_page_by_page(tx):
+    users = [f"@{name}:x.org" for name in "abcde"]
+    for number, user in enumerate(users):
+        accounts.add_account(tx, user, number)
+        for token in range(number % 3):
+            accounts.add_token(tx, f"{user}/{token}", user, number)
+    walked, last = [], ""
+    while page := accounts.accounts_after(tx, last, 2):
+        walked += [(each.user_id, each.created_ts, each.tokens) for each in page]
+        last = page[-1].user_id
+    assert walked == [(user, number, number % 3) for number, user in enumerate(users)]
+    assert accounts.logged_in_after(tx, "", 2) == [users[1], users[2]]
+    assert accounts.logged_in_after(tx, users[2], 9) == [users[4]]
+    assert accounts.delete_account(tx, users[1])
+    assert not accounts.delete_account(tx, users[1])
+    assert accounts.tokens_of(tx, users[1]) == 0
 
 
 def test_a_token_needs_an_account(tx):
@@ -221,10 +270,19 @@ def test_an_address_has_one_association_which_a_newer_one_replaces(tx):
 
 def test_all_associations_are_walked_in_batches(tx):
     addresses = sorted(f"{name}@example.org" for name in ("a", "b", "c", "d", "é", "z", "zz"))
-    for number, address in enumerate(addresses):
-        associations.put(tx, make_association(address, f"@{number}:x.org", number))
+    made = [make_association(address, f"@{n}:x.org", n) for n, address in enumerate(addresses)]
+    for each in reversed(made):
+        associations.put(tx, each)
     walked, position = [], None
     while batch := associations.after(tx, position, 3):
         walked += batch
-        position = batch[-1][0]
-    assert walked == [(Threepid(EMAIL, address), f"@{n}:x.org") for n, address in enumerate(addresses)]
+        position = batch[-1].threepid
+    assert walked == made
+
+
+def test_the_associations_of_a_user_are_found(tx):
+    made = [make_association(f"{name}@example.org", "@both:x.org") for name in "ab"]
+    for each in (made[1], make_association("c@example.org", "@other:x.org"), made[0]):
+        associations.put(tx, each)
+    assert associations.of_user(tx, "@both:x.org") == made
+    assert associations.of_user(tx, "@nobody:x.org") == []
