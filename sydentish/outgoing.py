@@ -5,7 +5,7 @@ from typing import Any
 
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.error import (
     ConnectError,
@@ -23,16 +23,23 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
     IStreamClientEndpoint,
 )
-from twisted.internet.protocol import connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
-from twisted.web.client import URI
-from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
+from twisted.web.client import URI, Agent, ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
+
+from sydentish.waiting import cancellable
 
 NOT_ACCEPTED = "certificate not accepted"
 TIMED_OUT = "timed out"
 TOO_LARGE = "the answer is too large"
+
+# What status line and headers may take; real servers send less than 1 KiB.
+_MAX_HEAD = 64 * 1024
 
 
 class Unusable(Exception):
@@ -126,6 +133,75 @@ class WholeBody:
         """Nothing to pause: all was written at once."""
 
     resumeProducing = stopProducing = pauseProducing
+
+
+async def exchange(
+    reactor: Any,  # noqa: ANN401 - several interfaces at once
+    endpoint: IStreamClientEndpoint,
+    max_bytes: int,
+    *,
+    method: str,
+    url: str,
+    headers: Headers,
+    body: bytes | None = None,
+) -> tuple[IResponse, bytes]:
+    """Asks once, and waits for the whole answer; redirects are answers, not followed.
+
+    When this returns or raises, its connection is closed.
+
+    Args:
+        reactor: keeps the time.
+        endpoint: connects, whatever host is in the URL.
+        max_bytes: how large the body of the answer may be.
+        method: the HTTP method.
+        url: absolute and encoded; `Host` is from it where `headers` has none.
+        headers: those of the request.
+        body: or None.
+
+    Raises:
+        AnswerTooLarge: headers or body are larger than allowed.
+        Exception: whatever Twisted, OpenSSL and service_identity raise when a connection fails.
+    """
+    # A body in chunks of one byte is six times its size; more is nobody's honest answer.
+    connection = OneConnection(endpoint, _MAX_HEAD + 6 * max_bytes)
+    agent = Agent.usingEndpointFactory(reactor, connection)
+    producer = None if body is None else WholeBody(body)
+    try:
+        asking: Deferred[IResponse] = agent.request(method.encode(), url.encode(), headers, producer)
+        response = await cancellable(asking)
+        content = await cancellable(_content(response, max_bytes))
+    finally:
+        connection.abort()
+    return response, content
+
+
+def _content(response: IResponse, max_bytes: int) -> "Deferred[bytes]":
+    if isinstance(response.length, int) and response.length > max_bytes:
+        return fail(AnswerTooLarge())
+    collector = _Collector(max_bytes)
+    response.deliverBody(collector)
+    return collector.result
+
+
+class _Collector(Protocol):
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._content = bytearray()
+        self.result: Deferred[bytes] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._content += data
+        if len(self._content) > self._max_bytes and not self.result.called:
+            self.result.errback(AnswerTooLarge())
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.result.called:
+            return
+        # PotentialDataLoss: neither length nor chunks, as HTTP/1.0 has it; the JSON shows whether it is whole.
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.result.callback(bytes(self._content))
+        else:
+            self.result.errback(reason)
 
 
 # The first class that fits wins; what fits none is no usable HTTP.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -108,11 +109,7 @@ class SharedWork(Generic[K, T]):
 
     def _finish(self, key: K, result: T | Failure) -> None:
         self._running.pop(key, None)
-        for waiter in self._waiting.pop(key, []):
-            if isinstance(result, Failure):
-                waiter.errback(result)
-            else:
-                waiter.callback(result)
+        _tell_all(self._waiting.pop(key, []), result)
 
     def _give_up(self, key: K, gone: Deferred[T]) -> None:
         self._waiting[key].remove(gone)
@@ -124,3 +121,78 @@ class SharedWork(Generic[K, T]):
 async def _after(begin: Deferred[None], start: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> T:
     await begin
     return await start()
+
+
+class Recent(Generic[T]):
+    """An answer that many want to know and that may be slow to come, or never.
+
+    It is asked for once, remembered for a while, also when it was an error, and not asked for again while it is on its
+    way: whoever does not answer is not to find a thousand questions when he wakes up.
+
+    Args:
+        ask: asks for it.
+        clock: what time is taken by.
+        keep: how long it is remembered, in seconds.
+        patience: how long after the question anybody waits for it, in seconds.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[], Coroutine[Deferred[Any], Any, T]],
+        clock: IReactorTime,
+        *,
+        keep: float,
+        patience: float,
+    ) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._keep = keep
+        self._patience = patience
+        self._asked_at: float | None = None
+        self._waiting: list[Deferred[T]] = []
+        # In a tuple, since None is an answer, too.
+        self._answer: tuple[T | Failure] | None = None
+        self._kept_until = 0.0
+
+    async def get(self) -> T:
+        """The answer.
+
+        Raises:
+            twisted.internet.defer.TimeoutError: it has not come in time.
+        """
+        waiter: Deferred[T] = Deferred()
+        # Before it is asked for, since it may come within that call.
+        self._waiting.append(waiter)
+        now = self._clock.seconds()
+        if self._asked_at is None and self._answer is not None and now < self._kept_until:
+            self._tell(self._answer)
+        elif self._asked_at is None:
+            self._asked_at = now
+            Deferred.fromCoroutine(self._ask()).addBoth(self._note)
+        try:
+            if self._asked_at is not None:
+                left = self._asked_at + self._patience - now
+                if left <= 0:
+                    raise DeferredTimeoutError
+                waiter.addTimeout(left, self._clock)
+            return await waiter
+        finally:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+
+    def _note(self, answer: T | Failure) -> None:
+        self._asked_at, self._answer = None, (answer,)
+        self._kept_until = self._clock.seconds() + self._keep
+        self._tell(self._answer)
+
+    def _tell(self, answer: tuple[T | Failure]) -> None:
+        waiting, self._waiting = self._waiting, []
+        _tell_all(waiting, *answer)
+
+
+def _tell_all(waiting: list[Deferred[T]], result: T | Failure) -> None:
+    for waiter in waiting:
+        if isinstance(result, Failure):
+            waiter.errback(result)
+        else:
+            waiter.callback(result)

@@ -4,7 +4,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
 from twisted.internet.task import Clock
 
-from sydentish.waiting import Alarm, SharedWork, cancellable, within
+from sydentish.waiting import Alarm, Recent, SharedWork, cancellable, within
 
 
 @pytest.fixture
@@ -162,3 +162,99 @@ def test_a_wait_that_is_cancelled_leaves_no_timer(alarm, clock):
     waiting.cancel()
     assert ended[0].check(CancelledError)
     assert not clock.getDelayedCalls()
+
+
+# --- what many want to know ------------------------------------------------------------------------------
+
+
+class Oracle:
+    """Answers when the test says so."""
+
+    def __init__(self):
+        self.asked = []
+
+    async def ask(self):
+        answer = Deferred()
+        self.asked.append(answer)
+        return await answer
+
+
+@pytest.fixture
+def oracle():
+    return Oracle()
+
+
+@pytest.fixture
+def recent(oracle, clock):
+    return Recent(oracle.ask, clock, keep=10, patience=2)
+
+
+def asking(recent):
+    return Deferred.fromCoroutine(recent.get())
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_is_asked_for_once_and_remembered_for_a_while(oracle, recent, clock):
+    first, second = asking(recent), asking(recent)
+    assert len(oracle.asked) == 1
+    oracle.asked[0].callback(None)
+    assert (await first, await second) == (None, None)
+    clock.advance(9.9)
+    assert await recent.get() is None
+    assert len(oracle.asked) == 1
+    assert clock.getDelayedCalls() == []
+    clock.advance(0.1)
+    third = asking(recent)
+    oracle.asked[1].callback(3)
+    assert await third == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_error_is_remembered_too(oracle, recent, clock):
+    first = asking(recent)
+    oracle.asked[0].errback(KeyError("gone"))
+    for each in (first, asking(recent)):
+        with pytest.raises(KeyError):
+            await each
+    assert len(oracle.asked) == 1
+    clock.advance(10)
+    later = asking(recent)
+    oracle.asked[1].callback(1)
+    assert await later == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_waits_longer_than_the_patience_and_nothing_piles_up(oracle, recent, clock):
+    first = asking(recent)
+    clock.advance(1.5)
+    second = asking(recent)
+    clock.advance(0.5)
+    for each in (first, second):
+        with pytest.raises(DeferredTimeoutError):
+            await each
+    for _ in range(100):
+        clock.advance(60)
+        with pytest.raises(DeferredTimeoutError):
+            await recent.get()
+    assert len(oracle.asked) == 1
+    assert clock.getDelayedCalls() == []
+    oracle.asked[0].callback("at last")
+    assert await recent.get() == "at last"
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_may_come_at_once(clock):
+    async def ask():
+        return 1
+
+    recent = Recent(ask, clock, keep=1, patience=1)
+    assert [await recent.get(), await recent.get()] == [1, 1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_whoever_gives_up_disturbs_nobody(oracle, recent):
+    gone, waiting = asking(recent), asking(recent)
+    gone.addErrback(lambda failure: failure.trap(CancelledError))
+    gone.cancel()
+    oracle.asked[0].callback(1)
+    assert await waiting == 1

@@ -59,11 +59,14 @@ class Gate:
 
     So a request costs one trip to a thread, and there is no moment between the check and the deed.
     Each call raises `UnknownToken` or `TermsNotSigned` instead of acting when the caller may not.
+
+    Attributes:
+        terms: what must be accepted; may be replaced at any time.
     """
 
     def __init__(self, *, db: Database, terms: Terms, now_ms: Callable[[], int]) -> None:
         self._db = db
-        self._terms = terms
+        self.terms = terms
         self._now_ms = now_ms
 
     async def write(
@@ -148,10 +151,11 @@ class Gate:
         account = account_rows.account_of(tx, _hash_of(caller))
         if account is None:
             raise UnknownToken("Unrecognised access token")
+        terms = self.terms
         if (
             caller.needs_terms
-            and self._terms.policies
-            and not self._terms.all_accepted(terms_rows.accepted(tx, account.user_id))
+            and terms.policies
+            and not terms.all_accepted(terms_rows.accepted(tx, account.user_id))
         ):
             raise TermsNotSigned("Please accept our current terms of service before continuing")
         return account
@@ -175,6 +179,7 @@ class Accounts:
         budgets: Budgets,
         signs_of_life: SignsOfLife,
         max_registering: int | None,
+        on_registered: Callable[[], None],
         now_ms: Callable[[], int],
         random_bytes: Callable[[int], bytes],
     ) -> None:
@@ -185,6 +190,7 @@ class Accounts:
         self._budgets = budgets
         self._signs_of_life = signs_of_life
         self._registering = Slots(max_registering, _MAX_FROM_ONE_SOURCE)
+        self._on_registered = on_registered
         self._now_ms = now_ms
         self._random_bytes = random_bytes
 
@@ -211,6 +217,7 @@ class Accounts:
         token = opaque_token(self._random_bytes(ACCESS_TOKEN_BYTES))
         charges = self._budgets.account(user_id)
         await self._db.write(_add_account, user_id, hash_secret(token), charges, self._now_ms())
+        self._on_registered()
         self._signs_of_life.heard_from(canonical_server_name(server_name))
         return token
 
@@ -224,7 +231,7 @@ class Accounts:
         Raises:
             LogoutUnknownToken: there is no such token.
         """
-        if not await self._db.write(account_rows.delete_token, _hash_of(caller)):
+        if not await self._db.write(account_rows.delete_token, _hash_of(caller), self._now_ms()):
             raise LogoutUnknownToken("Unrecognised access token")
 
 

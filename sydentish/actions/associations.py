@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from sydentish.actions.accounts import Caller, Gate
 from sydentish.actions.statements import Statements
@@ -53,6 +54,40 @@ class Provision:
     bound: bool
 
 
+class Outcome(Enum):
+    """What becomes of what is to be so."""
+
+    BOUND = "bound"
+    UNBOUND = "unbound"
+    UNCHANGED = "unchanged"
+
+
+def outcome(tx: Tx, wanted: Provision) -> Outcome:
+    """What would become of it now; nothing is changed.
+
+    What is so already is left alone: a script that says it every night must not tell the homeserver every night. What
+    is bound to another user is not unbound.
+    """
+    known = association_rows.association(tx, wanted.threepid)
+    is_so = known is not None and known.mxid == wanted.mxid
+    if is_so == wanted.bound:
+        return Outcome.UNCHANGED
+    return Outcome.BOUND if wanted.bound else Outcome.UNBOUND
+
+
+def provide(tx: Tx, statements: Statements, wanted: Sequence[Provision], now_ms: int) -> list[Outcome]:
+    """Binds and unbinds without any proof; what became of each."""
+    outcomes = []
+    for each in wanted:
+        found = outcome(tx, each)
+        if found is Outcome.BOUND:
+            statements.bind(tx, each.threepid, each.mxid, now_ms)
+        elif found is Outcome.UNBOUND:
+            statements.unbind(tx, each.threepid, each.mxid, now_ms)
+        outcomes.append(found)
+    return outcomes
+
+
 class Associations:
     """What is done with associations (Identity Service API, "Establishing associations").
 
@@ -62,6 +97,7 @@ class Associations:
         statements: writes down what was done.
         keys: what answers are signed with.
         session_lifetime_ms: how long a validation session lives after its last change, in ms.
+        on_outcome: hears of each address that was bound or unbound: by whose word (`api`, `internal`), and its medium.
         on_stated: called when something may have been stated: there is something to be told.
         now_ms: the time, in ms.
     """
@@ -74,6 +110,7 @@ class Associations:
         statements: Statements,
         keys: KeyRing,
         session_lifetime_ms: int,
+        on_outcome: Callable[[str, Outcome, str], None],
         on_stated: Callable[[], None],
         now_ms: Callable[[], int],
     ) -> None:
@@ -82,6 +119,7 @@ class Associations:
         self._statements = statements
         self._keys = keys
         self._session_lifetime_ms = session_lifetime_ms
+        self._on_outcome = on_outcome
         self._on_stated = on_stated
         self._now_ms = now_ms
 
@@ -96,6 +134,7 @@ class Associations:
             NoValidSession, SessionExpired, SessionNotValidated: the session has proved no address.
         """
         signed = await self._gate.write_for_anybody(caller, self._bind, credentials, mxid, self._now_ms())
+        self._on_outcome("api", Outcome.BOUND, str(signed["medium"]))
         self._on_stated()
         return signed
 
@@ -109,7 +148,8 @@ class Associations:
             Forbidden: no session was named, or it is one of another address.
             UnbindProofFailed: the session has proved no address.
         """
-        await self._gate.write_for_anybody(caller, self._unbind, request, self._now_ms())
+        if await self._gate.write_for_anybody(caller, self._unbind, request, self._now_ms()):
+            self._on_outcome("api", Outcome.UNBOUND, request.threepid.medium)
         self._on_stated()
 
     async def unbind_for_homeserver(self, origin: str, request: Unbind) -> None:
@@ -134,12 +174,16 @@ class Associations:
             raise ProofRefused("mxid: must be a user of the homeserver that signed the request")
         threepid = normalise(request.threepid.medium, request.threepid.address)
         if threepid is not None:
-            await self._db.write(self._statements.unbind, threepid, request.mxid, self._now_ms())
+            if await self._db.write(self._statements.unbind, threepid, request.mxid, self._now_ms()):
+                self._on_outcome("api", Outcome.UNBOUND, threepid.medium)
             self._on_stated()
 
     async def provision(self, wanted: Sequence[Provision]) -> None:
         """Binds and unbinds without any proof, all or nothing."""
-        await self._db.write(self._provision, wanted, self._now_ms())
+        outcomes = await self._db.write(provide, self._statements, wanted, self._now_ms())
+        for each, became in zip(wanted, outcomes, strict=True):
+            if became is not Outcome.UNCHANGED:
+                self._on_outcome("internal", became, each.threepid.medium)
         self._on_stated()
 
     def _bind(
@@ -150,7 +194,7 @@ class Associations:
         threepid = validated_session(tx, credentials, now_ms, self._session_lifetime_ms).threepid
         return self._keys.sign(self._statements.bind(tx, threepid, mxid, now_ms).to_json())
 
-    def _unbind(self, tx: Tx, _account: Account | None, request: Unbind, now_ms: int) -> None:
+    def _unbind(self, tx: Tx, _account: Account | None, request: Unbind, now_ms: int) -> bool:
         if request.credentials is None:
             raise Forbidden("sid, client_secret: both are needed to prove that the address is yours")
         try:
@@ -159,14 +203,4 @@ class Associations:
             raise UnbindProofFailed(error) from error
         if normalise(request.threepid.medium, request.threepid.address) != proved:
             raise Forbidden("threepid: must be the address that the session has proved")
-        self._statements.unbind(tx, proved, request.mxid, now_ms)
-
-    def _provision(self, tx: Tx, wanted: Sequence[Provision], now_ms: int) -> None:
-        for each in wanted:
-            known = association_rows.association(tx, each.threepid)
-            if each.bound and known is not None and known.mxid == each.mxid:
-                continue  # a script that says it every night must not tell the homeserver every night
-            if each.bound:
-                self._statements.bind(tx, each.threepid, each.mxid, now_ms)
-            else:
-                self._statements.unbind(tx, each.threepid, each.mxid, now_ms)
+        return self._statements.unbind(tx, proved, request.mxid, now_ms)

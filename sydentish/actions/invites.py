@@ -112,7 +112,7 @@ class Invites:
         keys: whose name ephemeral keys sign in, and the long-term key that is told of.
         options: what the operator has chosen.
         budgets: what an invitation costs.
-        wake_outbox: tells the outbox that something is due.
+        on_stored: called when an invitation was kept: its mail is due in the outbox.
         on_policy: hears of why an invitation is not wanted (`room`, `homeserver`, `word`), and of what became of it
             (`refused` or `counted`).
         now_ms: the time, in ms.
@@ -126,7 +126,7 @@ class Invites:
         keys: KeyRing,
         options: InviteOptions,
         budgets: Budgets,
-        wake_outbox: Callable[[], None],
+        on_stored: Callable[[], None],
         on_policy: Callable[[str, str], None],
         now_ms: Callable[[], int],
         random_bytes: Callable[[int], bytes],
@@ -135,7 +135,7 @@ class Invites:
         self._keys = keys
         self._options = options
         self._budgets = budgets
-        self._wake_outbox = wake_outbox
+        self._on_stored = on_stored
         self._on_policy = on_policy
         self._now_ms = now_ms
         self._random_bytes = random_bytes
@@ -170,7 +170,7 @@ class Invites:
             self._note(finding, "refused")
             raise
         self._note(finding, "counted")
-        self._wake_outbox()
+        self._on_stored()
         return answer
 
     async def sign(self, caller: Caller, token: str, mxid: str, private_key: str) -> dict[str, object]:
@@ -224,7 +224,7 @@ class Invites:
             tx,
             kind=INVITE,
             destination=_lane(threepid.address),
-            idempotency_key=f"{INVITE}:{hash_secret(draft.token)}",
+            idempotency_key=mail_key(draft.token),
             payload=self._mail(invitation, request, draft.key).to_json(),
             now_ms=draft.now_ms,
         )
@@ -279,3 +279,8 @@ class Invites:
 def _lane(address: str) -> str:
     """Which of the lanes to the relay a mail takes: what fails there holds up only that lane."""
     return f"relay-{hashlib.sha256(address.encode()).digest()[0] % _LANES}"
+
+
+def mail_key(token: str) -> str:
+    """The idempotency key of the mail that tells of an invitation."""
+    return f"{INVITE}:{hash_secret(token)}"

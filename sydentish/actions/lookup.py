@@ -17,6 +17,7 @@ from sydentish.domain.threepids import Threepid, normalise
 from sydentish.store import associations as association_rows
 from sydentish.store import lookup as lookup_rows
 from sydentish.store.database import Tx
+from sydentish.store.lookup import Found
 
 
 class Lookup:
@@ -29,6 +30,7 @@ class Lookup:
         max_addresses: how many may be asked for at a time; None for any number.
         pepper_grace_ms: how long a pepper is accepted after its replacement, in ms.
         signs_of_life: hears of the homeservers whose users ask.
+        on_lookup: hears of each look-up: the algorithm, how many addresses were asked for, and how many are bound.
         now_ms: the time, in ms.
     """
 
@@ -41,6 +43,7 @@ class Lookup:
         max_addresses: int | None,
         pepper_grace_ms: int,
         signs_of_life: SignsOfLife,
+        on_lookup: Callable[[str, int, int], None],
         now_ms: Callable[[], int],
     ) -> None:
         self._gate = gate
@@ -49,6 +52,7 @@ class Lookup:
         self._max_addresses = max_addresses
         self._pepper_grace_ms = pepper_grace_ms
         self._signs_of_life = signs_of_life
+        self._on_lookup = on_lookup
         self._now_ms = now_ms
 
     async def hash_details(self, caller: Caller) -> dict[str, object]:
@@ -75,9 +79,10 @@ class Lookup:
             InvalidParam: the algorithm is not offered, or there are too many addresses.
             InvalidPepper: the pepper is not valid any more.
         """
-        user_id, mappings = await self._gate.read(caller, self._lookup, algorithm, pepper, addresses)
+        user_id, found = await self._gate.read(caller, self._lookup, algorithm, pepper, addresses)
+        self._on_lookup(algorithm, len(addresses), found.number)
         self._signs_of_life.heard_from(canonical_server_name(server_name_of(user_id)))
-        return mappings
+        return found.mappings
 
     async def association(self, caller: Caller, threepid: Threepid) -> dict[str, object]:
         """The signed association of an address, or an empty object (v1, `GET /lookup`).
@@ -88,6 +93,7 @@ class Lookup:
                 has stated is as that has signed it, with our signature beside its own.
         """
         found = await self._gate.read_for_anybody(caller, lambda tx, _account: _stated(tx, threepid))
+        self._on_lookup(NONE, 1, int(found is not None))
         return {} if found is None else self._keys.sign(found)
 
     async def associations(self, caller: Caller, threepids: Sequence[Threepid]) -> list[tuple[str, str, str]]:
@@ -100,11 +106,13 @@ class Lookup:
         found = await self._gate.read_for_anybody(
             caller, lambda tx, _account: [(asked, _association(tx, asked)) for asked in threepids]
         )
-        return [(asked.medium, asked.address, known.mxid) for asked, known in found if known is not None]
+        bound = [(asked.medium, asked.address, known.mxid) for asked, known in found if known is not None]
+        self._on_lookup(NONE, len(threepids), len(bound))
+        return bound
 
     def _lookup(
         self, tx: Tx, account: Account, algorithm: str, pepper: str, addresses: Sequence[str]
-    ) -> tuple[str, str]:
+    ) -> tuple[str, Found]:
         check_algorithm(algorithm, allow_none=self._allow_none)
         self._check_number("addresses", addresses)
         found = self._peppers(tx).find(algorithm, pepper, self._now_ms())

@@ -228,6 +228,7 @@ class OutboxWorker(Service):
                 self._kind,
                 lease,
                 result.reason,
+                now_ms,
                 answered=result.permanent,
                 keeps_payload=self._keeps_payload,
             )

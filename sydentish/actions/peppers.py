@@ -76,6 +76,21 @@ class PepperRotation(Service):
         """Makes the first pepper of a new database, with the hashes of what may have been bound before it."""
         await self._rotate(None)
 
+    async def adopt(self, pepper: str, batch: int = _BATCH) -> bool:
+        """Gives out a pepper that another program has given out for this server; whether it was not known here.
+
+        Args:
+            pepper: the pepper.
+            batch: how many hashes are made in one transaction.
+        """
+        making = await self._db.read(lookup_rows.pepper_in_making)
+        if making is not None:
+            await self._rehash(*making)
+        pepper_id = await self._db.write(_adopt, pepper, self._now_ms())
+        if pepper_id is not None:
+            await self._rehash(pepper_id, pepper, batch)
+        return pepper_id is not None
+
     async def turn(self) -> None:
         """Does what is due: rotates when the pepper is old, then removes what has had its grace time."""
         await self._rotate(self._interval_ms)
@@ -102,10 +117,10 @@ class PepperRotation(Service):
         if making is not None:
             await self._rehash(*making)
 
-    async def _rehash(self, pepper_id: int, pepper: str) -> None:
+    async def _rehash(self, pepper_id: int, pepper: str, batch: int = _BATCH) -> None:
         position: Threepid | None = None
         while not self._stopping:
-            position = await self._db.write(_rehash_batch, pepper_id, pepper, position)
+            position = await self._db.write(_rehash_batch, pepper_id, pepper, position, batch)
             if position is None:
                 await self._give_out(pepper_id)
                 return
@@ -134,9 +149,15 @@ def _begin(tx: Tx, new_pepper: str, interval_ms: int | None, now_ms: int) -> tup
     return lookup_rows.add_pepper(tx, new_pepper, now_ms), new_pepper
 
 
-def _rehash_batch(tx: Tx, pepper_id: int, pepper: str, position: Threepid | None) -> Threepid | None:
+def _adopt(tx: Tx, pepper: str, now_ms: int) -> int | None:
+    return None if lookup_rows.is_known(tx, pepper) else lookup_rows.add_pepper(tx, pepper, now_ms)
+
+
+def _rehash_batch(
+    tx: Tx, pepper_id: int, pepper: str, position: Threepid | None, limit: int
+) -> Threepid | None:
     """Hashes the next addresses behind `position`; where it ended, or None when there are no more."""
-    batch = association_rows.after(tx, position, _BATCH)
-    for threepid, mxid in batch:
-        lookup_rows.put_hash(tx, pepper_id, pepper, threepid, mxid)
-    return batch[-1][0] if batch else None
+    batch = association_rows.after(tx, position, limit)
+    for each in batch:
+        lookup_rows.put_hash(tx, pepper_id, pepper, each.threepid, each.mxid)
+    return batch[-1].threepid if batch else None

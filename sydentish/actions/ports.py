@@ -6,7 +6,7 @@ from typing import Protocol
 
 from sydentish.domain.delivery import Delivered, Delivery, NotDelivered
 from sydentish.domain.statements import Statement
-from sydentish.domain.threepids import PhoneNumber
+from sydentish.domain.threepids import PhoneNumber, Threepid
 from sydentish.store.database import Tx
 
 
@@ -130,6 +130,19 @@ class StatementTaker(Protocol):
         """
 
 
+class OwnTaker(Protocol):
+    """Takes what this server itself has stated, and lost when it was set back to a copy of its database."""
+
+    def take_back(self, tx: Tx, statement: Statement, now_ms: int) -> bool:
+        """Applies a statement unless a newer one is known; whether it was applied. Its number is never used again.
+
+        Args:
+            tx: the transaction.
+            statement: what we had stated, by the word of a peer.
+            now_ms: the time, in ms.
+        """
+
+
 class PeerDirectory(Protocol):
     """Knows the peers of this server by their certificates."""
 
@@ -181,6 +194,30 @@ class PushReceiver(Protocol):
 
         Raises:
             InvalidParam: these would be too many at once.
+        """
+
+    async def recall(self, peer: str, after: int) -> dict[str, object]:
+        """What is known here of the peer's own statements, from one on: its binds as it has signed them, and its unbinds.
+
+        Args:
+            peer: whose statements.
+            after: the highest number that is not meant.
+        """
+
+    async def log(self, peer: str, after: int) -> dict[str, object]:
+        """The statements of this server, from one on, as they are pushed to the peer.
+
+        Args:
+            peer: who asks.
+            after: the highest number that is not meant.
+        """
+
+    async def unbound(self, peer: str, asked: Sequence[tuple[Threepid, int]]) -> dict[str, object]:
+        """Which of these addresses belong to nobody any more, by the word of the peer itself or of this server.
+
+        Args:
+            peer: who asks.
+            asked: addresses, each with the time at which what the peer knows of it was stated, in ms.
         """
 
 

@@ -19,10 +19,9 @@ from sydentish.store import outbox as outbox_rows
 from sydentish.store import peers as peer_rows
 from sydentish.store import pushes as push_rows
 from sydentish.store import statements as statement_rows
-from sydentish.store.counters import next_number
+from sydentish.store.counters import STATEMENT, next_number, raise_to
 from sydentish.store.database import Tx
 
-_STATEMENT = "statement"
 _OUTDATED = "it has stated what is outdated by this, and is sent it again"
 
 
@@ -61,7 +60,7 @@ class Statements:
             not_before=ts,
             not_after=ts + self._validity_ms,
             origin_server=self._keys.server_name,
-            origin_id=next_number(tx, _STATEMENT),
+            origin_id=next_number(tx, STATEMENT),
         )
         self._put(tx, known, newest, association, None)
         self._tell(tx, association, invite_rows.waiting(tx, threepid, now_ms), now_ms)
@@ -78,14 +77,14 @@ class Statements:
         if known is None or known.mxid != mxid:
             return False
         ts = statement_ts(now_ms, known.ts)
-        tombstone = Tombstone(threepid, ts, self._keys.server_name, next_number(tx, _STATEMENT))
+        tombstone = Tombstone(threepid, ts, self._keys.server_name, next_number(tx, STATEMENT))
         self._remove(tx, known, tombstone)
         if peer_rows.is_any(tx):
             statement_rows.add_tombstone(tx, tombstone)
         return True
 
-    def take(self, tx: Tx, statement: Statement, signed: str, now_ms: int) -> bool:
-        """Applies what a peer has stated; see `StatementTaker`.
+    def take(self, tx: Tx, statement: Statement, signed: str | None, now_ms: int) -> bool:
+        """Applies what a peer has stated, or this server itself under another program; see `StatementTaker`.
 
         Its homeserver hears of the bind from that peer. What it cannot hear of there are the invitations that wait here.
         """
@@ -94,14 +93,36 @@ class Statements:
             if order_of(statement) < newest:
                 self._remind(tx, statement, newest, now_ms)
             return False
+        self._apply(tx, statement, signed, known, newest, now_ms)
+        return True
+
+    def take_back(self, tx: Tx, statement: Statement, now_ms: int) -> bool:
+        """Takes what was stated here, but lost with the database; see `OwnTaker`."""
+        raise_to(tx, STATEMENT, statement.origin_id)
+        known, newest = self._known(tx, statement.threepid)
+        if newest is not None and order_of(statement) <= newest:
+            return False
+        self._apply(tx, statement, None, known, newest, now_ms)
+        if isinstance(statement, Tombstone):
+            statement_rows.add_tombstone(tx, statement)
+        return True
+
+    def _apply(  # noqa: PLR0917 - a statement and what is known
+        self,
+        tx: Tx,
+        statement: Statement,
+        signed: str | None,
+        known: Association | None,
+        newest: Order | None,
+        now_ms: int,
+    ) -> None:
         if isinstance(statement, Tombstone):
             self._remove(tx, known, statement)
-            return True
+            return
         self._put(tx, known, newest, statement, signed)
         invitations = invite_rows.waiting(tx, statement.threepid, now_ms)
         if invitations:
             self._tell(tx, statement, invitations, now_ms)
-        return True
 
     def _remind(self, tx: Tx, outdated: Statement, newest: Order, now_ms: int) -> None:
         """Sees to it that a peer is sent what it should know: it was added late, or set back to a copy of its database.
@@ -119,7 +140,7 @@ class Statements:
             push_rows.hold_back(tx, peer.peer.name, [newest.origin_id], _OUTDATED, now_ms)
 
     def _is_being_told(self, tx: Tx, known: Association, now_ms: int) -> bool:
-        untold = outbox_rows.rows_of(tx, self._cause(known))
+        untold = outbox_rows.rows_of(tx, onbind_cause(known, self._keys.server_name))
         return bool(untold) and not invite_rows.waiting(tx, known.threepid, now_ms)
 
     def _known(self, tx: Tx, threepid: Threepid) -> tuple[Association | None, Order | None]:
@@ -161,7 +182,7 @@ class Statements:
         return statement_rows.local_key(tx, self._random_bytes)
 
     def _tell(self, tx: Tx, association: Association, invitations: list[Invitation], now_ms: int) -> None:
-        cause = self._cause(association)
+        cause = onbind_cause(association, self._keys.server_name)
         if not invitations:
             self._tell_once(tx, association, cause, None, now_ms)
         for position, invitation in enumerate(invitations):
@@ -187,18 +208,25 @@ class Statements:
 
     def _withdraw(self, tx: Tx, known: Association, state: str = "pending") -> None:
         """What was to be told of an association is not told; its invitations wait again."""
-        outbox_ids = outbox_rows.rows_of(tx, self._cause(known), state)
+        outbox_ids = outbox_rows.rows_of(tx, onbind_cause(known, self._keys.server_name), state)
         if state == "pending":
             invite_rows.take_back(tx, outbox_ids)
         for outbox_id in outbox_ids:
             outbox_rows.withdraw(tx, outbox_id)
 
-    def _cause(self, association: Association) -> str:
-        # A server name may end in a colon and a number, too.
-        cause = f"{ONBIND}:{association.origin_server}#{association.origin_id}"
-        if association.origin_server == self._keys.server_name:
-            return cause
-        # A peer that was set back to a copy of its database may use its numbers twice; a broken one, even at one time.
-        threepid = association.threepid
-        digest = hashlib.sha256(f"{threepid.medium} {threepid.address}".encode()).hexdigest()
-        return f"{cause}@{association.ts}#{digest[:16]}"
+
+def onbind_cause(association: Association, server_name: str) -> str:
+    """What the rows of the outbox that tell of an association have as their cause; see `outbox.rows_of`.
+
+    Args:
+        association: whoever has stated it.
+        server_name: our own.
+    """
+    # A server name may end in a colon and a number, too.
+    cause = f"{ONBIND}:{association.origin_server}#{association.origin_id}"
+    if association.origin_server == server_name:
+        return cause
+    # A peer that was set back to a copy of its database may use its numbers twice; a broken one, even at one time.
+    threepid = association.threepid
+    digest = hashlib.sha256(f"{threepid.medium} {threepid.address}".encode()).hexdigest()
+    return f"{cause}@{association.ts}#{digest[:16]}"

@@ -4,10 +4,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from twisted.internet.defer import Deferred
-
 from sydentish.actions.accounts import Caller, Gate
 from sydentish.actions.messages import Messages, TokenRequest
+from sydentish.actions.sending import Attempt, Sending
 from sydentish.domain.accounts import Account, hash_secret, opaque_token
 from sydentish.domain.errors import IdentityError, NoValidSession, TokenIncorrect
 from sydentish.domain.ratelimit import Budgets, Charge
@@ -45,26 +44,6 @@ class Validated:
     validated_ts: int
 
 
-class _Sending:
-    """A message on its way; requests for the same attempt wait for it instead of sending another one."""
-
-    def __init__(self, send_attempt: int) -> None:
-        self.send_attempt = send_attempt
-        self._waiting: list[Deferred[None]] = []
-
-    def wait(self) -> "Deferred[None]":
-        waiter: Deferred[None] = Deferred()
-        self._waiting.append(waiter)
-        return waiter
-
-    def end(self, error: Exception | None) -> None:
-        for waiter in self._waiting:
-            if error is None:
-                waiter.callback(None)
-            else:
-                waiter.errback(error)
-
-
 class Validation:
     """What a user does with validation sessions (Identity Service API, "Establishing associations").
 
@@ -75,6 +54,8 @@ class Validation:
         budgets: what a guess costs.
         next_links: where browsers may be sent after a validation.
         lifetime_ms: how long a session lives after its last change, in ms.
+        on_outcome: hears what became of each request for a message and of each token that came back: its medium, and the
+            outcome in a word; see `Attempt`.
         now_ms: the time, in ms.
         random_bytes: so many random bytes.
     """
@@ -88,6 +69,7 @@ class Validation:
         budgets: Budgets,
         next_links: NextLinkPolicy,
         lifetime_ms: int,
+        on_outcome: Callable[[str, str], None],
         now_ms: Callable[[], int],
         random_bytes: Callable[[int], bytes],
     ) -> None:
@@ -97,9 +79,10 @@ class Validation:
         self._budgets = budgets
         self._next_links = next_links
         self._lifetime_ms = lifetime_ms
+        self._on_outcome = on_outcome
         self._now_ms = now_ms
         self._random_bytes = random_bytes
-        self._sending: dict[str, _Sending] = {}
+        self._sending: dict[str, Sending] = {}
 
     async def request_token(self, caller: Caller, request: TokenRequest) -> str:
         """Sends a message with a token, unless this attempt was sent before; the session's sid.
@@ -110,16 +93,23 @@ class Validation:
             InvalidAddress, DestinationRejected: no message can be sent there.
             EmailSendError, SendError: it could not be handed over; the attempt number is not used up.
         """
+        attempt = Attempt("sent", request.threepid.medium)
+        with attempt.told(self._on_outcome):
+            return await self._request_token(caller, request, attempt)
+
+    async def _request_token(self, caller: Caller, request: TokenRequest, attempt: Attempt) -> str:
         sid = opaque_token(self._random_bytes(SID_BYTES))
         session, charges = await self._gate.write_for_anybody(
             caller, self._open_session, caller.source, request, sid, self._now_ms()
         )
         if not must_send(session, request.send_attempt):
+            attempt.outcome = "repeated"
             return session.sid
         # Replies of the store arrive in the order of its transactions, so a message whose attempt number was
         # not yet stored when the session was read is still to be found here.
         while (sending := self._sending.get(session.sid)) is not None:
             if sending.send_attempt >= request.send_attempt:
+                attempt.outcome = "repeated"
                 await sending.wait()
                 return session.sid
             if self._messages[session.threepid.medium].kept > 1:
@@ -151,11 +141,13 @@ class Validation:
             NoValidSession, SessionExpired, TokenIncorrect: it proves nothing.
             LimitExceeded: too many codes were tried.
         """
-        judged = await self._gate.write_for_anybody(
-            caller, self._submit, credentials, token, medium, self._now_ms()
-        )
-        if isinstance(judged, TokenIncorrect):
-            raise judged
+        attempt = Attempt("validated")
+        with attempt.told(self._on_outcome):
+            judged = await self._gate.write_for_anybody(
+                caller, self._submit, credentials, token, medium, attempt, self._now_ms()
+            )
+            if isinstance(judged, TokenIncorrect):
+                raise judged
         return judged.next_link
 
     async def validated(self, caller: Caller, credentials: Credentials) -> Validated:
@@ -192,17 +184,21 @@ class Validation:
         found = validation_rows.latest_session(tx, request.threepid, hash_secret(request.client_secret))
         return None if found is None or is_expired(found, now_ms, self._lifetime_ms) else found
 
-    def _submit(
+    def _submit(  # noqa: PLR0917 - as the transaction needs them
         self,
         tx: Tx,
         _account: Account | None,
         credentials: Credentials,
         token: str,
         medium: str | None,
+        attempt: Attempt,
         now_ms: int,
     ) -> Session | TokenIncorrect:
         """Judges a token; a wrong one is returned, not raised, since what is noted of it must stay."""
-        session = _live_session(tx, credentials, now_ms, self._lifetime_ms)
+        found = validation_rows.session(tx, credentials.sid)
+        if found is not None:
+            attempt.medium = found.threepid.medium
+        session = check_live(found, credentials.client_secret, now_ms, self._lifetime_ms)
         if medium not in (None, session.threepid.medium):
             raise NoValidSession("No valid session was found matching that sid and client secret")
         sent = validation_rows.tokens(tx, session.sid)
@@ -220,7 +216,7 @@ class Validation:
         return session
 
     async def _send_once(self, session: Session, request: TokenRequest, charges: list[Charge]) -> None:
-        sending = self._sending[session.sid] = _Sending(request.send_attempt)
+        sending = self._sending[session.sid] = Sending(request.send_attempt)
         failure: Exception | None = None
         try:
             await self._send(session, request, charges)

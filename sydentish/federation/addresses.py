@@ -58,9 +58,17 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class AddressRefused(Unusable):
-    """A host has no address that the policy permits."""
+    """A host has no address that the policy permits.
+
+    Attributes:
+        addresses: those that it has, for the operator alone.
+    """
 
     reason = "its address is not one that may be connected to"
+
+    def __init__(self, addresses: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.addresses = tuple(addresses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +119,14 @@ class FilteredResolver:
     looked up a second time between the check and the connection.
 
     Attributes:
-        refused: how many addresses were held back so far.
+        refused: the addresses that were held back so far.
     """
 
     def __init__(self, resolver: IHostnameResolver, policy: AddressPolicy) -> None:
         self._resolver = resolver
         self._policy = policy
         self._receivers: list[_FilteredReceiver] = []
-        self.refused = 0
+        self.refused: list[str] = []
 
     def resolveHostName(
         self,
@@ -141,8 +149,10 @@ class FilteredResolver:
             receiver.cancel()
 
     def _accepts(self, address: IAddress) -> bool:
-        accepted = self._policy.permits(getattr(address, "host", ""))
-        self.refused += not accepted
+        ip = getattr(address, "host", "")
+        accepted = self._policy.permits(ip)
+        if not accepted:
+            self.refused.append(ip)
         return accepted
 
 

@@ -67,7 +67,7 @@ class RouteEndpoint:
             return await cancellable(connecting).addTimeout(seconds, self._reactor)
         except DNSLookupError:
             if resolver.refused:
-                raise AddressRefused from None
+                raise AddressRefused(resolver.refused) from None
             raise
         finally:
             resolver.cancel()

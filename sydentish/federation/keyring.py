@@ -14,7 +14,9 @@ from sydentish.domain.signatures import ED25519, PUBLIC_KEY_BYTES, is_signed, si
 from sydentish.federation.client import Answer, ExchangeFailed, HomeserverClient
 from sydentish.waiting import SharedWork
 
-_KEYS = "/_matrix/key/v2/server"
+KEYS_PATH = "/_matrix/key/v2/server"
+"""Where a homeserver publishes its keys."""
+
 _OK = 200
 _MAX_KEYS = 64
 # A homeserver may say that its keys are good for years; it could not take one back, then.
@@ -169,7 +171,7 @@ class HomeserverKeys:
 
     async def _ask(self, server_name: str) -> PublishedKeys:
         try:
-            answer = await self._client.attempt("GET", server_name, _KEYS)
+            answer = await self._client.attempt("GET", server_name, KEYS_PATH)
             return read_keys(_document(answer), server_name, self._now_ms())
         except (ExchangeFailed, ValueError) as error:
             # For the operator only: who asks could have us look around in networks.

@@ -1,4 +1,4 @@
-"""One connection to a mail relay, on which one mail is handed over.
+"""One connection to a mail relay, on which one mail is handed over, or none to try it.
 
 What a relay says can hold the addressee, and what is said to it the password: neither gets into an error or
 a log. An error names the step and the reply code, which is what an operator needs.
@@ -60,7 +60,7 @@ class Mail:
 
 
 class Dialogue(ESMTPClient):
-    """One connection, one mail.
+    """One connection, one mail; without a mail it ends where one would begin: greeted and logged in.
 
     Twisted's client knows the order of things, STARTTLS and the logins. Replaced here are its bounds on what
     comes in, its extensions, addresses and messages, and its errors, which quote the dialogue. Its methods
@@ -81,7 +81,7 @@ class Dialogue(ESMTPClient):
     heloFallback = False
     MAX_LENGTH = _MAX_REPLY_LINE
 
-    def __init__(self, clock: IReactorTime, relay: Relay, mail: Mail) -> None:
+    def __init__(self, clock: IReactorTime, relay: Relay, mail: Mail | None) -> None:
         self._starttls = relay.tls if relay.security == "starttls" else None
         ESMTPClient.__init__(self, relay.password.encode(), self._starttls, relay.ehlo)
         self.requireTransportSecurity = relay.security != "plain"
@@ -102,6 +102,11 @@ class Dialogue(ESMTPClient):
         self.step = "free connection"
         self.result: Deferred[None] = Deferred(self._cancelled)
         self.closed: Deferred[None] = Deferred()
+
+    @property
+    def offers_smtputf8(self) -> bool:
+        """Whether the relay has said that it takes addresses beyond ASCII (RFC 6531)."""
+        return b"SMTPUTF8" in self._extensions
 
     # --- the connection --------------------------------------------------------------------------------
 
@@ -155,27 +160,33 @@ class Dialogue(ESMTPClient):
 
     def smtpState_from(self, _code: int, _resp: bytes) -> None:
         """Greeted and logged in: begins the mail."""
+        mail = self._mail
+        if mail is None:
+            self._quit(None)
+            return
         options = b""
-        if self._mail.needs_smtputf8:
-            if b"SMTPUTF8" not in self._extensions:
+        if mail.needs_smtputf8:
+            if not self.offers_smtputf8:
                 self._quit(MailUnfit("the relay does not offer SMTPUTF8, which the address needs"))
                 return
             options = b" SMTPUTF8 BODY=8BITMIME"
         self._failresponse = self.smtpTransferFailed
-        self._ask(b"MAIL FROM:<%b>%b" % (self._mail.sender.encode(), options), self.smtpState_to)
+        self._ask(
+            b"MAIL FROM:<%b>%b" % (mail.sender.encode(), options), lambda *_: self._name_recipient(mail)
+        )
 
-    def smtpState_to(self, _code: int, _resp: bytes) -> None:
+    def _name_recipient(self, mail: Mail) -> None:
         """The sender was accepted."""
-        self._ask(b"RCPT TO:<%b>" % self._mail.recipient.envelope.encode(), self.smtpState_toOrData)
+        self._ask(b"RCPT TO:<%b>" % mail.recipient.envelope.encode(), lambda *_: self._announce(mail))
 
-    def smtpState_toOrData(self, _code: int, _resp: bytes) -> None:
+    def _announce(self, mail: Mail) -> None:
         """The recipient was accepted."""
-        self._ask(b"DATA", self.smtpState_data, _START_MAIL_INPUT)
+        self._ask(b"DATA", lambda *_: self._hand_over(mail), _START_MAIL_INPUT)
 
-    def smtpState_data(self, _code: int, _resp: bytes) -> None:
+    def _hand_over(self, mail: Mail) -> None:
         """The message is wanted; a dot that begins a line is doubled (RFC 5321 section 4.5.2)."""
         self.step = "message"
-        stuffed = re.sub(rb"(?m)^\.", b"..", self._mail.message.removesuffix(b"\r\n"))
+        stuffed = re.sub(rb"(?m)^\.", b"..", mail.message.removesuffix(b"\r\n"))
         self._ask(stuffed + b"\r\n.", self.smtpState_msgSent)
 
     def smtpState_msgSent(self, _code: int, _resp: bytes) -> None:

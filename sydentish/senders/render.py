@@ -99,6 +99,10 @@ class Templates:
             raise TemplateProblem(*problems, *self._mistakes())
         self._default = default_brand
 
+    def adopt(self, other: "Templates") -> None:
+        """Has the templates of another one from now on, which were checked."""
+        self._brands, self._texts, self._default = other._brands, other._texts, other._default  # noqa: SLF001 - our own kind
+
     @property
     def brands(self) -> tuple[str, ...]:
         """The names of all brands, in alphabetical order."""

@@ -7,6 +7,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime, IStreamClientEnd
 from twisted.internet.protocol import Factory
 
 from sydentish.domain.threepids import Mailbox
+from sydentish.outgoing import explain
 from sydentish.senders.dialogue import Dialogue, Mail
 from sydentish.senders.relay import Relay, RelayError, RelayFailed, RelayRefused, RelayTimeout, relay_tls
 
@@ -50,8 +51,22 @@ class SmtpClient:
             RelayFailed: it cannot be reached, trusted or understood, or lacks SMTPUTF8 (RFC 6531).
             RelayTimeout: the limit was reached first.
         """
-        dialogue = Dialogue(self._clock, self._relay, Mail(sender, recipient, message))
+        await self._hold(Dialogue(self._clock, self._relay, Mail(sender, recipient, message)))
 
+    async def probe(self) -> bool:
+        """Connects, is greeted and logs in, and hands nothing over. Cancelling closes the connection.
+
+        Returns:
+            Whether the relay takes addresses beyond ASCII (SMTPUTF8, RFC 6531).
+
+        Raises:
+            RelayRefused, RelayFailed, RelayTimeout: as for `send`.
+        """
+        dialogue = Dialogue(self._clock, self._relay, None)
+        await self._hold(dialogue)
+        return dialogue.offers_smtputf8
+
+    async def _hold(self, dialogue: Dialogue) -> None:
         def too_late(_result: object, _timeout: float) -> None:
             raise RelayTimeout(dialogue.step)
 
@@ -65,7 +80,10 @@ class SmtpClient:
             await self._endpoint.connect(_Once(dialogue))
         except (ConnectError, ConnectingCancelledError, DNSLookupError, ValueError) as error:
             self._slots.release()
-            raise RelayFailed(f"no connection to the relay: {type(error).__name__}") from None
+            told = (
+                explain(error) if isinstance(error, ConnectError | DNSLookupError) else type(error).__name__
+            )
+            raise RelayFailed(f"no connection to the relay: {told}") from None
         except BaseException:
             self._slots.release()
             raise

@@ -67,6 +67,7 @@ def hanging(house, max_registering):
         budgets=Budgets(),
         signs_of_life=house.signs,
         max_registering=max_registering,
+        on_registered=lambda: None,
         now_ms=house.now_ms,
         random_bytes=house.random,
     )
@@ -328,7 +329,7 @@ async def test_a_deed_that_fails_is_undone_with_everything_beside_it(house):
 @pytest_twisted.ensureDeferred
 async def test_a_token_that_is_logged_out_admits_nobody_who_comes_after(house):
     caller = await house.log_in()
-    out = house.db.write(account_rows.delete_token, hash_secret(caller.token))
+    out = house.db.write(account_rows.delete_token, hash_secret(caller.token), house.now_ms())
     late = [house.db.write(lambda tx: house.gate._admit(tx, caller)) for _ in range(3)]
     results = await DeferredList([out, *late], consumeErrors=True)
     assert [success for success, _ in results] == [True, False, False, False]
@@ -409,3 +410,13 @@ async def test_an_unknown_token_accepts_nothing(make_house):
 async def test_without_policies_nothing_needs_to_be_accepted(house):
     assert house.terms.offered() == {"policies": {}}
     assert await may_act(house, await house.log_in())
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_token_that_was_given_is_told(house):
+    await house.log_in()
+    await house.log_in()
+    house.verifier.tokens["bad"] = OpenIdRefused("no")
+    with pytest.raises(OpenIdRefused):
+        await house.accounts.register(NOBODY, "hs.example.org", "bad")
+    assert house.registered == [True, True]

@@ -241,6 +241,7 @@ def breaking(house):
         statements=Statements(keys=house.keys, validity_ms=DAY_MS, random_bytes=os.urandom),
         keys=house.keys,
         session_lifetime_ms=DAY_MS,
+        on_outcome=lambda *_: None,
         on_stated=lambda: woken.append(True),
         now_ms=house.now_ms,
     )
@@ -607,3 +608,25 @@ async def test_thousands_are_provisioned_at_a_time(house, alice):
     await house.associations.provision([wanted(number, f"@user{number}:x.org") for number in range(2000)])
     assert rows(house.path, "SELECT count(*) FROM associations") == [(2000,)]
     assert await found(house, alice, wanted(1999).threepid) == "@user1999:x.org"
+
+
+# --- what the operator is told -------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_change_is_told_with_who_has_made_it(house, alice):
+    await bind(house, alice, ALICE)
+    credentials = await house.prove(alice, "alice@example.org", "another secret")
+    for _ in range(2):
+        await house.associations.unbind(alice, Unbind(ADDRESS, ALICE, credentials))
+    assert house.changes == [("api", "bound", EMAIL), ("api", "unbound", EMAIL)]
+    house.changes.clear()
+    number = Threepid(MSISDN, "447700900000")
+    for bound in (True, True, False, False):
+        await house.associations.provision([Provision(number, ALICE, bound=bound)])
+    assert house.changes == [("internal", "bound", MSISDN), ("internal", "unbound", MSISDN)]
+    house.changes.clear()
+    await bind(house, alice, ALICE, secret="a third secret")
+    for _ in range(2):
+        await house.associations.unbind_for_homeserver("hs.example.org", Unbind(ADDRESS, ALICE, None))
+    assert house.changes == [("api", "bound", EMAIL), ("api", "unbound", EMAIL)]

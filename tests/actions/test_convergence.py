@@ -71,6 +71,7 @@ class Server:
             max_addresses=None,
             pepper_grace_ms=DAY_MS,
             signs_of_life=RecordingSigns(),
+            on_lookup=lambda *_: None,
             now_ms=self.now_ms,
         )
 
@@ -127,12 +128,12 @@ class Server:
     def by_hash(self, threepid):
         pepper = self.do(lookup_rows.peppers, DAY_MS).current
         hashed = hash_address(threepid, pepper.pepper)
-        found = self.do(lookup_rows.find_hashes, pepper.pepper_id, orjson.dumps([hashed]).decode())
+        found = self.do(lookup_rows.find_hashes, pepper.pepper_id, orjson.dumps([hashed]).decode()).mappings
         return orjson.loads(found).get(hashed)
 
     def in_the_clear(self, threepid):
         entries = orjson.dumps([["asked", threepid.medium, threepid.address]]).decode()
-        return orjson.loads(self.do(lookup_rows.find_plain, entries)).get("asked")
+        return orjson.loads(self.do(lookup_rows.find_plain, entries).mappings).get("asked")
 
     def whole(self, threepid):
         """The association as anybody is given it, whose signatures are good."""

@@ -183,7 +183,7 @@ async def test_the_private_key_is_gone_when_the_mail_is_delivered_or_given_up(ho
         if keeps == "delivered":
             outbox_rows.delivered(tx, INVITE, lease, None)
         else:
-            outbox_rows.bury(tx, INVITE, lease, "550", answered=True, keeps_payload=False)
+            outbox_rows.bury(tx, INVITE, lease, "550", START_MS, answered=True, keeps_payload=False)
 
     await house.db.write(end)
     assert secret not in repr(contents(house.path))
@@ -249,7 +249,7 @@ async def test_of_an_invitation_that_breaks_nothing_remains(house, alice):
         keys=house.keys,
         options=INVITES,
         budgets=Budgets(invitations_per_sender=Rate(5, DAY_MS)),
-        wake_outbox=lambda: woken.append(True),
+        on_stored=lambda: woken.append(True),
         on_policy=lambda *_: None,
         now_ms=house.now_ms,
         random_bytes=house.random,

@@ -232,6 +232,7 @@ def inline(tmp_path):
         max_addresses=None,
         pepper_grace_ms=HOUR,
         signs_of_life=RecordingSigns(),
+        on_lookup=lambda *_: None,
         now_ms=lambda: START_MS,
     )
     yield lookup
@@ -379,7 +380,7 @@ async def replicated(house, **fields):
         keys=house.keys,
         taker=Statements(keys=house.keys, validity_ms=HOUR, random_bytes=os.urandom),
         pusher=RecordingSigns(),
-        on_taken=lambda: None,
+        on_taken=lambda _taken: None,
         on_received=lambda _peer, _counts: None,
         max_statements=10,
         max_future_ms=HOUR,
@@ -466,3 +467,24 @@ async def test_what_a_peer_has_stated_is_found_by_hash_and_in_the_clear_until_it
     await house.associations.provision([Provision(PROVISIONED[0], ALICE, bound=False)])
     assert await look_up(house, caller, [entry]) == {}
     assert await house.lookup.association(NOBODY, PROVISIONED[0]) == {}
+
+
+# --- what the operator is told -------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_how_many_were_asked_for_and_found_is_told(house):
+    await house.associations.provision(
+        [Provision(Threepid(EMAIL, f"{name}@example.org"), ALICE, bound=True) for name in ("alice", "bob")]
+    )
+    alice = await house.log_in(ALICE)
+    pepper = (await house.lookup.hash_details(alice))["lookup_pepper"]
+    asked = ["alice@example.org email", "bob@example.org email", "nobody@example.org email", "nonsense"]
+    await house.lookup.lookup(alice, "none", pepper, asked)
+    hashes = [hash_address(Threepid(EMAIL, f"{name}@example.org"), pepper) for name in ("alice", "carol")]
+    await house.lookup.lookup(alice, "sha256", pepper, hashes)
+    await house.lookup.association(alice, Threepid(EMAIL, "bob@example.org"))
+    await house.lookup.associations(
+        alice, [Threepid(EMAIL, "bob@example.org"), Threepid(EMAIL, "x@example.org")]
+    )
+    assert house.lookups == [("none", 4, 2), ("sha256", 2, 1), ("none", 1, 1), ("none", 2, 1)]

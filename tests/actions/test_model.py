@@ -100,6 +100,7 @@ class Bindings(RuleBasedStateMachine):
             statements=self.statements,
             keys=keys,
             session_lifetime_ms=1 << 60,
+            on_outcome=lambda *_: None,
             on_stated=lambda: None,
             now_ms=self.now_ms,
         )
@@ -108,7 +109,7 @@ class Bindings(RuleBasedStateMachine):
             keys=keys,
             options=replace(INVITES, lifetime_ms=INVITE_LIFETIME),
             budgets=Budgets(),
-            wake_outbox=lambda: None,
+            on_stored=lambda: None,
             on_policy=lambda *_: None,
             now_ms=self.now_ms,
             random_bytes=self.random,
@@ -120,6 +121,7 @@ class Bindings(RuleBasedStateMachine):
             max_addresses=100,
             pepper_grace_ms=GRACE,
             signs_of_life=RecordingSigns(),
+            on_lookup=lambda *_: None,
             now_ms=self.now_ms,
         )
         self.bound = {}
@@ -254,7 +256,7 @@ class Bindings(RuleBasedStateMachine):
                 if end == "delivered":
                     outbox_rows.delivered(tx, ONBIND, lease, "POST")
                 elif end == "dead":
-                    outbox_rows.bury(tx, ONBIND, lease, "refused", answered=True)
+                    outbox_rows.bury(tx, ONBIND, lease, "refused", self.now, answered=True)
                 else:
                     outbox_rows.retry(tx, ONBIND, lease, self.now + 1000, "down", self.now, 0.0)
             return [told(orjson.loads(lease.delivery.payload)) for lease in leases]

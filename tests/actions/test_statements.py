@@ -93,7 +93,7 @@ async def settle(house, *ends):
         if end == "delivered":
             outbox_rows.delivered(tx, ONBIND, lease, "POST")
         elif end == "dead":
-            outbox_rows.bury(tx, ONBIND, lease, "HTTP 403", answered=True)
+            outbox_rows.bury(tx, ONBIND, lease, "HTTP 403", now_ms, answered=True)
         else:
             outbox_rows.retry(tx, ONBIND, lease, now_ms + 1000, "down", now_ms, 0.0)
         return orjson.loads(lease.delivery.payload)
@@ -807,6 +807,7 @@ async def test_of_a_statement_that_breaks_nothing_remains(house, deed):
         statements=Statements(keys=house.keys, validity_ms=DAY_MS, random_bytes=os.urandom),
         keys=house.keys,
         session_lifetime_ms=DAY_MS,
+        on_outcome=lambda *_: None,
         on_stated=lambda: None,
         now_ms=house.now_ms,
     )

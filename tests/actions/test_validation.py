@@ -6,7 +6,7 @@ import pytest
 import pytest_twisted
 from fixtures import BASE_URL, DAY_MS
 from store_tools import START_MS, rows
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from sydentish.actions.accounts import NOBODY, Caller
 from sydentish.actions.messages import TokenRequest
@@ -461,3 +461,47 @@ async def test_an_unknown_token_sends_no_mail(house):
 
 def test_secrets_are_not_in_what_is_printed():
     assert "canary" not in repr(asking(secret="canary")) + repr(Credentials("sid", "canary"))
+
+
+# --- what the operator is told -------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_becomes_of_messages_and_tokens_is_told(house, caller):
+    sid = await ask(house, caller)
+    await ask(house, caller)
+    with pytest.raises(TokenIncorrect):
+        await submit(house, sid, "wrong")
+    await submit(house, sid)
+    for sid_or_not, secret in (("nothing", SECRET), (sid, "wrong")):
+        with pytest.raises(NoValidSession):
+            await submit(house, sid_or_not, "wrong", secret=secret)
+    house.sender.failing = True
+    with pytest.raises(EmailSendError):
+        await ask(house, caller, 2)
+    house.advance(2 * DAY_MS)
+    with pytest.raises(SessionExpired):
+        await submit(house, sid, "wrong")
+
+    outcomes = ["sent", "repeated", "wrong_token", "validated", "no_session", "not_sent", "expired"]
+    assert [each for each in house.outcomes if each[0] == EMAIL] == [(EMAIL, outcome) for outcome in outcomes]
+    assert [each for each in house.outcomes if each[0] != EMAIL] == [("unknown", "no_session")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_who_waits_for_a_message_on_its_way_has_repeated_it(house, caller):
+    house.sender.holding = True
+    both = [begin(house, caller), begin(house, caller)]
+    while not house.sender.held:
+        await house.settled()
+    await house.settled()
+    house.sender.release()
+    await gatherResults(both)
+    assert sorted(house.outcomes) == [(EMAIL, "repeated"), (EMAIL, "sent")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_refused_for_another_reason_tells_nothing(house):
+    with pytest.raises(UnknownToken):
+        await ask(house, Caller("nobody's"))
+    assert house.outcomes == []

@@ -147,6 +147,26 @@ async def test_smtputf8_where_it_is_not_offered(new_client, new_mailbox, logged)
     assert "jürgen" not in str(failed.value) + logged()
 
 
+@pytest.mark.parametrize("smtputf8", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_a_probe_logs_in_and_hands_nothing_over(smtputf8, new_client, new_mailbox):
+    mailbox = new_mailbox(starttls=True, login=LOGIN, smtputf8=smtputf8)
+    client = new_client(mailbox.port, "starttls", max_connections=1, **USE_LOGIN)
+    assert await client.probe() is smtputf8
+    # Its connection was given back, and mails go on.
+    await client.send(SENDER, ALICE, MESSAGE)
+    assert (await mailbox.next_mail()).recipients == ("alice@example.org",)
+    assert len(mailbox.mails) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_probe_with_a_wrong_password(new_client, new_mailbox):
+    mailbox = new_mailbox(starttls=True, login=LOGIN)
+    client = new_client(mailbox.port, "starttls", username=LOGIN[0], password="wrong")
+    with pytest.raises(RelayRefused, match="535 to AUTH"):
+        await client.probe()
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_domain_beyond_ascii_goes_as_a_labels(new_client, new_mailbox):
     mailbox = new_mailbox(smtputf8=False)
