@@ -9,31 +9,23 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import orjson
-from twisted.internet import protocol
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import connectionDone
-from twisted.python.failure import Failure
-from twisted.web.client import Agent, ResponseDone
-from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IResponse
 
 from sydentish.domain.peers import PUSH_PATH, Accepted, Failed, FailureKind, Outcome, Peer, Refused
 from sydentish.domain.statements import read_origin_id
-from sydentish.outgoing import AnswerTooLarge, OneConnection, WholeBody
+from sydentish.outgoing import exchange
 from sydentish.replication.tls import PeerTls
 from sydentish.replication.troubles import why
-from sydentish.waiting import cancellable, within
+from sydentish.waiting import within
 
 _OK = 200
 _BAD_REQUEST = 400
 _FORBIDDEN = 403
 _NOT_FOUND = 404
 _TOO_LARGE = 413
-# What status line and headers may take.
-_MAX_HEAD = 64 * 1024
 _MOST_FAILED_IDS = 10_000
 _LONGEST_REASON = 200
 _HTTPS = 443
@@ -144,17 +136,16 @@ class PeerLink:
             raise LinkFailed(*why(error)) from None
 
     async def _ask(self, peer: Peer, path: str, body: bytes) -> Answer:
-        # A body in chunks of one byte is six times its size; more is nobody's honest answer.
-        connection = OneConnection(self.endpoint(peer), _MAX_HEAD + 6 * self._max_bytes)
-        agent = Agent.usingEndpointFactory(self._reactor, connection)
-        url = f"{peer.url}{path}".encode("ascii")
-        try:
-            asking: Deferred[IResponse] = agent.request(b"POST", url, self._headers(), WholeBody(body))
-            response = await cancellable(asking)
-            content = await cancellable(_content(response, self._max_bytes))
-        finally:
-            connection.abort()
-        return Answer(response.code, _json_object(content), _date_ms(response.headers))
+        response, content = await exchange(
+            self._reactor,
+            self.endpoint(peer),
+            self._max_bytes,
+            method="POST",
+            url=f"{peer.url}{path}",
+            headers=self._headers(),
+            body=body,
+        )
+        return Answer(response.code, _json_object(content), date_ms(response.headers))
 
     def endpoint(self, peer: Peer) -> IStreamClientEndpoint:
         """Connects to a peer, by TLS; what it then fails with, `why` explains.
@@ -235,36 +226,10 @@ def _json_object(content: bytes) -> Mapping[str, object] | None:
     return value if isinstance(value, dict) else None
 
 
-def _date_ms(headers: Headers) -> int | None:
+def date_ms(headers: Headers) -> int | None:
+    """The time that an answer tells, in ms; None where it tells none."""
     (told,) = headers.getRawHeaders("Date", [""])[:1]
     try:
         return int(datetime.strptime(told, _DATE).replace(tzinfo=UTC).timestamp() * 1000)
     except ValueError:
         return None
-
-
-def _content(response: IResponse, max_bytes: int) -> Deferred[bytes]:
-    collector = _Collector(max_bytes)
-    response.deliverBody(collector)
-    return collector.result
-
-
-class _Collector(protocol.Protocol):
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._content = bytearray()
-        self.result: Deferred[bytes] = Deferred()
-
-    def dataReceived(self, data: bytes) -> None:
-        self._content += data
-        if len(self._content) > self._max_bytes and not self.result.called:
-            self.result.errback(AnswerTooLarge())
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.result.called:
-            return
-        # PotentialDataLoss: neither length nor chunks, as HTTP/1.0 has it; the JSON shows whether it is whole.
-        if reason.check(ResponseDone, PotentialDataLoss):
-            self.result.callback(bytes(self._content))
-        else:
-            self.result.errback(reason)

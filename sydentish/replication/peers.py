@@ -54,6 +54,15 @@ class Peers(Service):
         Service.startService(self)
         self._noting = Deferred.fromCoroutine(self._note_all())
 
+    def reconfigure(self, configured: Sequence[Peer]) -> None:
+        """Makes those of a changed configuration known, in place of the former ones."""
+        self._configured = configured
+        if not self.running:
+            return
+        if self._noting is not None:
+            self._noting.cancel()
+        self._noting = Deferred.fromCoroutine(self._note_all())
+
     async def stopService(self) -> None:
         """Notes nothing more."""
         Service.stopService(self)

@@ -61,5 +61,9 @@ def prepare(  # noqa: PLR0917 - a peer, a time and bounds
 
 def push_body(keys: KeyRing, statements: Iterable[Statement]) -> bytes:
     """Statements as they are pushed: signed, by number, as JSON."""
-    signed = {str(each.origin_id): keys.sign(each.to_json()) for each in statements}
-    return orjson.dumps({"sgAssocs": signed})
+    return orjson.dumps({"sgAssocs": signed_statements(keys, statements)})
+
+
+def signed_statements(keys: KeyRing, statements: Iterable[Statement]) -> dict[str, object]:
+    """Statements of ours as JSON objects with our signature, by their numbers in decimal digits."""
+    return {str(each.origin_id): keys.sign(each.to_json()) for each in statements}

@@ -1,6 +1,6 @@
 """What peers push here, and what they ask."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -9,10 +9,11 @@ from twisted.logger import Logger
 from sydentish.actions.ports import SignsOfLife, StatementTaker
 from sydentish.domain.errors import InvalidParam, UnknownPeer, VerificationFailed
 from sydentish.domain.keys import KeyRing
-from sydentish.domain.peers import MOST_DIGESTS, MOST_IDS, MOST_STATEMENTS, Peer
+from sydentish.domain.peers import MOST_DIGESTS, MOST_IDS, MOST_RECALLED, MOST_STATEMENTS, Peer
 from sydentish.domain.signatures import canonical
 from sydentish.domain.statements import Statement, UnusableStatement, order_of, read_origin_id, read_statement
 from sydentish.domain.threepids import Threepid
+from sydentish.replication.preparing import signed_statements
 from sydentish.store import associations as association_rows
 from sydentish.store import peers as peer_rows
 from sydentish.store import statements as statement_rows
@@ -42,7 +43,7 @@ class Receiver:
         keys: what answers are signed with, and in whose name.
         taker: takes statements.
         pusher: has perhaps left the peer alone.
-        on_taken: called when something was taken that a homeserver may have to hear of.
+        on_taken: hears of statements that were taken, and that a homeserver may have to hear of.
         on_received: hears of the peer, and of how many statements were `new`, `known` (or outdated), `unusable`,
             or `refused` with all that came with them.
         max_statements: how many statements one push may bring.
@@ -57,7 +58,7 @@ class Receiver:
         keys: KeyRing,
         taker: StatementTaker,
         pusher: SignsOfLife,
-        on_taken: Callable[[], None],
+        on_taken: Callable[[Sequence[Statement]], None],
         on_received: Callable[[str, Mapping[str, int]], None],
         max_statements: int,
         max_future_ms: int,
@@ -85,8 +86,12 @@ class Receiver:
             raise
         taken = await self._db.write(self._take_all, peer, checked, self._now_ms())
         if taken:
-            self._on_taken()
-        counts = {"new": taken, "known": len(checked) - taken, "unusable": len(statements) - len(checked)}
+            self._on_taken(taken)
+        counts = {
+            "new": len(taken),
+            "known": len(checked) - len(taken),
+            "unusable": len(statements) - len(checked),
+        }
         self._on_received(peer, counts)
         self._pusher.heard_from(peer)
 
@@ -122,6 +127,39 @@ class Receiver:
         if len(origin_ids) > MOST_STATEMENTS:
             raise InvalidParam("ids", f"must be at most {MOST_STATEMENTS}")
         return {"sgAssocs": await self._db.read(_statements, peer, origin_ids)}
+
+    async def recall(self, peer: str, after: int) -> dict[str, object]:
+        """See `PushReceiver`."""
+        return await self._db.read(_recall, peer, after)
+
+    async def log(self, peer: str, after: int) -> dict[str, object]:
+        """See `PushReceiver`."""
+        return await self._db.read(self._log_after, peer, after)
+
+    async def unbound(self, peer: str, asked: Sequence[tuple[Threepid, int]]) -> dict[str, object]:
+        """See `PushReceiver`."""
+        return {"unbound": await self._db.read(self._unbound, peer, asked)}
+
+    def _log_after(self, tx: Tx, name: str, after: int) -> dict[str, object]:
+        _known(tx, name)
+        us = self._keys.server_name
+        until, more = _page(tx, us, after)
+        statements = statement_rows.log_between(tx, us, after, until, MOST_RECALLED)
+        # Of those that every peer had acknowledged, only the numbers are left.
+        erased = statement_rows.erased_between(tx, us, after, until).items() - {
+            (each.origin_id, each.ts) for each in statements
+        }
+        return _told(signed_statements(self._keys, statements), dict(erased), until, more=more)
+
+    def _unbound(self, tx: Tx, name: str, asked: Sequence[tuple[Threepid, int]]) -> dict[str, object]:
+        _known(tx, name)
+        found: dict[str, object] = {}
+        for number, (threepid, ts) in enumerate(asked):
+            order = statement_rows.erased(tx, threepid)
+            # What third ones have unbound, these are asked for themselves.
+            if order and order.ts >= ts and order.origin_server in (name, self._keys.server_name):
+                found[str(number)] = [order.ts, order.origin_server, str(order.origin_id)]
+        return found
 
     def _check_all(self, tx: Tx, name: str, statements: Mapping[str, object], now_ms: int) -> list[_Checked]:
         """Those that can be used; raises if one of them is not what it should be."""
@@ -178,14 +216,18 @@ class Receiver:
             raise UnusableStatement(f"has more than {_LONGEST_STATEMENT} bytes")
         return _Checked(statement, signed.decode())
 
-    def _take_all(self, tx: Tx, name: str, checked: list[_Checked], now_ms: int) -> int:
+    def _take_all(self, tx: Tx, name: str, checked: list[_Checked], now_ms: int) -> list[Statement]:
         _known(tx, name)  # it may have been removed meanwhile
         peer_rows.received(tx, name, now_ms)
         # What is outdated within the push itself need not be told to any homeserver.
         newest: dict[Threepid, _Checked] = {}
         for each in sorted(checked, key=lambda each: order_of(each.statement)):
             newest[each.statement.threepid] = each
-        return sum(self._taker.take(tx, each.statement, each.signed, now_ms) for each in newest.values())
+        return [
+            each.statement
+            for each in newest.values()
+            if self._taker.take(tx, each.statement, each.signed, now_ms)
+        ]
 
 
 def _known(tx: Tx, name: str) -> Peer:
@@ -203,6 +245,27 @@ def _statements(tx: Tx, name: str, origin_ids: Collection[int]) -> dict[str, obj
     """Read again in a thread, too."""
     found = association_rows.signed_by(tx, _known(tx, name).name, origin_ids, _LONGEST_STATEMENT)
     return {str(origin_id): orjson.loads(signed) for origin_id, signed in found.items()}
+
+
+def _recall(tx: Tx, name: str, after: int) -> dict[str, object]:
+    origin = _known(tx, name).name
+    until, more = _page(tx, origin, after)
+    signed = association_rows.signed_between(tx, origin, after, until, _LONGEST_STATEMENT)
+    binds = {str(origin_id): orjson.loads(text) for origin_id, text in signed.items()}
+    return _told(binds, statement_rows.erased_between(tx, origin, after, until), until, more=more)
+
+
+def _page(tx: Tx, origin_server: str, after: int) -> tuple[int, bool]:
+    """Up to which number an answer tells of the statements of a server, and whether there may be more behind it."""
+    ids = statement_rows.ids_after(tx, origin_server, after, MOST_RECALLED)
+    return (ids[-1] if ids else after), len(ids) == MOST_RECALLED
+
+
+def _told(
+    statements: Mapping[str, object], unbound: Mapping[int, int], until: int, *, more: bool
+) -> dict[str, object]:
+    times = {str(origin_id): ts for origin_id, ts in unbound.items()}
+    return {"sgAssocs": statements, "unbound": times, "until": str(until), "more": more}
 
 
 def _number(origin_id: str) -> str:

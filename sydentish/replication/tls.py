@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -40,16 +41,16 @@ _MOST_FROM_ONE_SOURCE = 20
 _log = Logger()
 
 _CODES = SSL.X509VerificationCodes
-_NOT_TRUSTED = "is not from an authority that is trusted here"
+NOT_TRUSTED = "is not from an authority that is trusted here"
 # Why OpenSSL refuses a certificate that it is shown, as far as operators meet it.
 _REFUSALS = {
     _CODES.ERR_CERT_HAS_EXPIRED: "has expired",
     _CODES.ERR_CERT_NOT_YET_VALID: "is not valid yet",
-    _CODES.ERR_UNABLE_TO_GET_ISSUER_CERT: _NOT_TRUSTED,
-    _CODES.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: _NOT_TRUSTED,
-    _CODES.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: _NOT_TRUSTED,
-    _CODES.ERR_DEPTH_ZERO_SELF_SIGNED_CERT: _NOT_TRUSTED,
-    _CODES.ERR_SELF_SIGNED_CERT_IN_CHAIN: _NOT_TRUSTED,
+    _CODES.ERR_UNABLE_TO_GET_ISSUER_CERT: NOT_TRUSTED,
+    _CODES.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: NOT_TRUSTED,
+    _CODES.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: NOT_TRUSTED,
+    _CODES.ERR_DEPTH_ZERO_SELF_SIGNED_CERT: NOT_TRUSTED,
+    _CODES.ERR_SELF_SIGNED_CERT_IN_CHAIN: NOT_TRUSTED,
 }
 
 
@@ -77,23 +78,27 @@ class WrongCertificateName(CertificateRefused):
         self.names = names
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PeerTls:
     """Our certificate, and whose certificates we trust; made by `load`.
+
+    All who connect share one, so that a change of certificates reaches all of them.
 
     Attributes:
         certificate_names: the names that our certificate is for, see `names_in`.
         not_after_ms: when it expires, in ms.
+        fingerprint: tells other files from these: of our certificates and those that we trust.
     """
 
     certificate_names: tuple[str, ...]
     not_after_ms: int
+    fingerprint: bytes
     _server: SSL.Context = field(repr=False)
     _client: SSL.Context = field(repr=False)
 
     @classmethod
     def load(cls, certificate_file: Path, key_file: Path | None, ca_file: Path) -> Self:
-        """Reads the files; later changes of them are not noticed.
+        """Reads the files; later changes of them are not noticed, but see `adopt`.
 
         Args:
             certificate_file: our certificate, then those between it and its authority (PEM).
@@ -106,18 +111,24 @@ class PeerTls:
         key_file = key_file or certificate_file
         certificate = read_certificate(certificate_file)
         check_key(key_file, certificate)
-        read_file(ca_file)
+        fingerprint = sha256(read_file(certificate_file) + read_file(ca_file)).digest()
         files = (certificate_file, key_file, ca_file)
         return cls(
             certificate_names=names_in(certificate),
             not_after_ms=int(certificate.not_valid_after_utc.timestamp() * 1000),
+            fingerprint=fingerprint,
             _server=tls_context(*files),
             _client=tls_context(*files),
         )
 
+    def adopt(self, other: "PeerTls") -> None:
+        """Has the files of another one from now on; connections that are there keep what they were made with."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(other, each.name))
+
     def server_context(self) -> IOpenSSLServerConnectionCreator:
         """Makes connections that show our certificate, and want one of a client from an authority of `ca_file`."""
-        return _ServerSide(self._server)
+        return _ServerSide(lambda: self._server)
 
     def client(self, peer: Peer) -> IOpenSSLClientConnectionCreator:
         """Makes connections that show our certificate, and end unless the other one is that of `peer`.
@@ -192,11 +203,11 @@ class _TlsProtocol(TLSMemoryBIOProtocol):
 
 @implementer(IOpenSSLServerConnectionCreator)
 class _ServerSide:
-    def __init__(self, context: SSL.Context) -> None:
+    def __init__(self, context: Callable[[], SSL.Context]) -> None:
         self._context = context
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: ARG002
-        connection = SSL.Connection(self._context, None)
+        connection = SSL.Connection(self._context(), None)
         connection.set_verify(MUST_SHOW, _told_if_refused)
         return connection
 
@@ -236,15 +247,23 @@ class _ClientSide:
     def _refused(self, shown: crypto.X509, code: int, depth: int, *, good: bool) -> CertificateRefused | None:
         """Why not this certificate of the chain; the peer's own is the last, at depth 0."""
         if not good:
-            reason = _reason(code, of_client=False)
-            of_its_own = not depth or reason == _NOT_TRUSTED
-            return CertificateRefused(
-                f"{'its certificate' if of_its_own else 'the certificate of its authority'} {reason}"
-            )
+            return CertificateRefused(trouble_with_server(code, depth))
         if depth:
             return None
         names = _names(shown)
         return None if set(names) & set(self._names) else WrongCertificateName(names, self._names)
+
+
+def trouble_with_server(code: int, depth: int) -> str:
+    """Why OpenSSL refuses a certificate that a server shows, for the operator.
+
+    Args:
+        code: what OpenSSL says.
+        depth: how far from the server's own certificate it has found that; 0 for that one.
+    """
+    reason = _reason(code, of_client=False)
+    of_its_own = not depth or reason == NOT_TRUSTED
+    return f"{'its certificate' if of_its_own else 'the certificate of its authority'} {reason}"
 
 
 def _reason(code: int, *, of_client: bool) -> str:

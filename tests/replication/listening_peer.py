@@ -48,6 +48,7 @@ class Node:
 
     Attributes:
         received: is told of each push.
+        receiver: what answers peers; once it listens.
     """
 
     def __init__(self, folder, name, number, *, now_ms=None):
@@ -88,12 +89,12 @@ class Node:
         return await self.db.write(self.statements.take, statement, "{}", self.now_ms())
 
     async def listen(self, tls):
-        receiver = Receiver(
+        self.receiver = receiver = Receiver(
             db=self.db,
             keys=self.keys,
             taker=self.statements,
             pusher=RecordingSigns(),
-            on_taken=lambda: None,
+            on_taken=lambda _taken: None,
             on_received=lambda _peer, counts: self.received(counts),
             max_statements=10_000,
             max_future_ms=MAX_FUTURE_MS,

@@ -53,6 +53,7 @@ class Receiving:
         self.keys = ring(OURS)
         self.signs = RecordingSigns()
         self.taken = 0
+        self.told_of = []
         self.counts = []
         self.statements = Statements(keys=self.keys, validity_ms=DAY_MS, random_bytes=os.urandom)
         self.now = START_MS
@@ -71,8 +72,9 @@ class Receiving:
             now_ms=lambda: self.now,
         )
 
-    def _on_taken(self):
+    def _on_taken(self, statements):
         self.taken += 1
+        self.told_of += statements
 
     async def receive(self, statements, name=A):
         await self.over(self.db).receive(name, statements)
@@ -154,6 +156,7 @@ async def test_what_a_peer_has_signed_is_taken_with_its_signature(receiving):
     ):
         assert json.loads(stored) == push[str(number)]
     assert (receiving.taken, receiving.counts) == (1, [(A, {"new": 2, "known": 0, "unusable": 0})])
+    assert [each.threepid for each in receiving.told_of] == [address(1), address(2)]
     assert receiving.signs.heard == [A]
     assert rows(receiving.path, "SELECT last_received_ts FROM peers ORDER BY name") == [
         (START_MS,),
