@@ -273,6 +273,10 @@ class House:
         self.signs = RecordingSigns()
         self.keys = signing_keys()
         self.woken = 0
+        self.registered: list[bool] = []
+        self.outcomes: list[tuple[str, str]] = []
+        self.changes: list[tuple[str, str, str]] = []
+        self.lookups: list[tuple[str, int, int]] = []
         migrate_sqlite(self.path, 5000, START_MS, shipped_steps())
         self.db = SqliteDatabase(self.path, reactor, readers=2, max_queue=1000, busy_timeout_ms=5000)
         self.gate = Gate(db=self.db, terms=terms, now_ms=self.now_ms)
@@ -284,6 +288,7 @@ class House:
             budgets=budgets,
             signs_of_life=self.signs,
             max_registering=2,
+            on_registered=lambda: self.registered.append(True),
             now_ms=self.now_ms,
             random_bytes=self.random,
         )
@@ -305,6 +310,7 @@ class House:
             budgets=budgets,
             next_links=next_links,
             lifetime_ms=DAY_MS,
+            on_outcome=lambda medium, outcome: self.outcomes.append((medium, outcome)),
             now_ms=self.now_ms,
             random_bytes=self.random,
         )
@@ -314,6 +320,7 @@ class House:
             statements=Statements(keys=self.keys, validity_ms=100 * 365 * DAY_MS, random_bytes=os.urandom),
             keys=self.keys,
             session_lifetime_ms=DAY_MS,
+            on_outcome=lambda source, became, medium: self.changes.append((source, became.value, medium)),
             on_stated=self._wake,
             now_ms=self.now_ms,
         )
@@ -322,7 +329,7 @@ class House:
             keys=self.keys,
             options=invites or INVITES,
             budgets=budgets,
-            wake_outbox=self._wake,
+            on_stored=self._wake,
             on_policy=lambda reason, outcome: self.policy_findings.append((reason, outcome)),
             now_ms=self.now_ms,
             random_bytes=self.random,
@@ -334,6 +341,7 @@ class House:
             max_addresses=max_addresses,
             pepper_grace_ms=3600_000,
             signs_of_life=self.signs,
+            on_lookup=lambda *figures: self.lookups.append(figures),
             now_ms=self.now_ms,
         )
         self.peppers = PepperRotation(

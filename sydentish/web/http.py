@@ -21,6 +21,7 @@ from sydentish.web.admission import Head
 from sydentish.web.dispatch import Dispatcher
 from sydentish.web.request import CORS, HttpRequest
 
+_LAST_CHANCE_SECONDS = 1.0
 _NO_HEAD = Head("", "", b"")
 _BAD_REQUEST = b'{"errcode":"M_UNKNOWN","error":"This is not an HTTP request that can be read"}'
 
@@ -83,6 +84,8 @@ class HttpChannel(HTTPChannel):
         self.timeOut = factory.limits.idle_seconds  # type: ignore[assignment]
         self.callLater = factory.clock.callLater  # type: ignore[method-assign,assignment]
         self._deadline: IDelayedCall | None = None
+        self._last_chance: IDelayedCall | None = None
+        self._expecting = False
         self._certificate_names: tuple[str, ...] | None = None
 
     @property
@@ -114,7 +117,7 @@ class HttpChannel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Starts the time that one request may take to arrive."""
-        if self._deadline is None and not self._handlingRequest:
+        if not self._expecting and not self._handlingRequest:
             self._expect_request()
         HTTPChannel.dataReceived(self, data)
 
@@ -137,6 +140,7 @@ class HttpChannel(HTTPChannel):
         self._networkProducer.resumeProducing()
 
     def _expect_request(self) -> None:
+        self._expecting = True
         seconds = self.factory.limits.receive_seconds
         if seconds is not None:
             self._deadline = self.factory.clock.callLater(seconds, self.forceAbortClient)
@@ -163,14 +167,24 @@ class HttpChannel(HTTPChannel):
 
     def received(self) -> None:
         """The request at hand has arrived."""
+        self._expecting = False
         _cancel(self._deadline)
         self._deadline = None
 
     def drain(self) -> None:
-        """Closes the connection now if it is idle, else after the request at hand."""
+        """Closes the connection now if it is idle, else after the request at hand.
+
+        Whoever has just connected gets a moment: what they ask may be here already, only not read yet.
+        """
         if self.requests and not self.requests[-1].startedWriting:
             self.persistent = False
+        elif self._expecting and not self.requests:
+            self._last_chance = self.factory.clock.callLater(_LAST_CHANCE_SECONDS, self._give_up)
         else:
+            self.loseConnection()
+
+    def _give_up(self) -> None:
+        if not self.requests:
             self.loseConnection()
 
     def forceAbortClient(self) -> None:
@@ -182,6 +196,7 @@ class HttpChannel(HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Called when the connection is gone."""
         self.received()
+        _cancel(self._last_chance)
         HTTPChannel.connectionLost(self, reason)
         self.factory.lost(self)
 
@@ -209,6 +224,9 @@ class HttpFactory(ServerFactory):
         dispatcher: answers the requests.
         limits: what a connection may cost.
         clock: what time is taken by.
+
+    Attributes:
+        refused: how many connections came when there were too many already.
     """
 
     noisy = False
@@ -218,14 +236,23 @@ class HttpFactory(ServerFactory):
         self.limits = limits
         self.clock = clock
         self.draining = False
+        self.refused = 0
         self._channels: set[HttpChannel] = set()
         self._drained: list[Deferred[None]] = []
         self._date = (0, b"")
 
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._channels)
+
     def buildProtocol(self, _addr: IAddress | None) -> HttpChannel | None:  # type: ignore[override]
         """A connection, unless there are too many."""
         limit = self.limits.connections
-        if self.draining or (limit is not None and len(self._channels) >= limit):
+        if self.draining:
+            return None
+        if limit is not None and len(self._channels) >= limit:
+            self.refused += 1
             return None
         channel = HttpChannel(self)
         self._channels.add(channel)

@@ -11,7 +11,6 @@ from sydentish.actions.messages import TokenRequest
 from sydentish.actions.ports import Style
 from sydentish.actions.validation import Credentials
 from sydentish.domain.accounts import openid_token
-from sydentish.domain.errors import InvalidParam
 from sydentish.domain.ids import opaque, user_id
 from sydentish.domain.invites import InviteDetails, detail, room_id
 from sydentish.domain.threepids import (
@@ -19,7 +18,7 @@ from sydentish.domain.threepids import (
     MSISDN,
     PhoneNumber,
     Threepid,
-    normalise,
+    given_threepid,
     normalise_email,
     parse_phone_number,
 )
@@ -259,12 +258,7 @@ class Provisioned:
 
     def threepid(self) -> Threepid:
         """The address, normalised."""
-        if self.medium not in (EMAIL, MSISDN):
-            raise InvalidParam("medium", f"must be {EMAIL} or {MSISDN}")
-        threepid = normalise(self.medium, self.address)
-        if threepid is None:
-            raise InvalidParam("address", "must be an e-mail address, or the digits of a telephone number")
-        return threepid
+        return given_threepid(self.medium, self.address)
 
     def provision(self, *, bound: bool) -> Provision:
         """What is to be so."""

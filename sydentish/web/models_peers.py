@@ -1,13 +1,14 @@
 """What requests of peers consist of; as in `sydentish.web.models`, fields state how they are read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sydentish.domain.errors import InvalidParam, MissingParams, TooLarge
-from sydentish.domain.peers import MOST_STATEMENTS
+from sydentish.domain.peers import MOST_ADDRESSES, MOST_STATEMENTS
 from sydentish.domain.statements import MAX_ORIGIN_ID, read_origin_id
+from sydentish.domain.threepids import Threepid
 from sydentish.web.body import body_params
-from sydentish.web.readers import json_object, required, texts, whole_number
+from sydentish.web.readers import json_object, of_text, required, texts, whole_number
 
 # Ten thousand statements have a third of these.
 _MOST_BRACKETS = 100_000
@@ -70,3 +71,39 @@ class StatementsRequest:
     """`POST /replicate/v1/statements`."""
 
     origin_ids: frozenset[int] = required(_origin_ids, "ids")
+
+
+def _text_id(name: str, text: str) -> int:
+    """A number as it stands in a push."""
+    try:
+        return read_origin_id(text)
+    except ValueError:
+        raise InvalidParam(name, "must be a decimal number of at most 63 bits") from None
+
+
+def _addresses(name: str, value: object) -> Sequence[tuple[Threepid, int]]:
+    """`[[medium, address, ts], ...]`; what no server could have bound was not unbound either."""
+    listed = value if isinstance(value, list) else [None]
+    if len(listed) > MOST_ADDRESSES:
+        raise InvalidParam(name, f"must be at most {MOST_ADDRESSES}")
+    found = []
+    for each in listed:
+        medium, address, ts = each if isinstance(each, list) and len(each) == 3 else (None, None, None)  # noqa: PLR2004
+        if not isinstance(medium, str) or not isinstance(address, str) or type(ts) is not int:
+            raise InvalidParam(name, "must be lists of a medium, an address and a time in ms")
+        found.append((Threepid(medium, address), ts))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class RecallRequest:
+    """`POST /replicate/v1/recall` and `/replicate/v1/log`."""
+
+    after: int = required(of_text(_text_id))
+
+
+@dataclass(frozen=True, slots=True)
+class UnboundRequest:
+    """`POST /replicate/v1/unbound`."""
+
+    asked: Sequence[tuple[Threepid, int]] = required(_addresses, "addresses")

@@ -11,6 +11,7 @@ from sydentish.domain.threepids import EMAIL, MSISDN
 from sydentish.web import models, models_peers
 from sydentish.web.handlers.accounts import AccountHandlers
 from sydentish.web.handlers.associations import AssociationHandlers
+from sydentish.web.handlers.health import HealthHandlers
 from sydentish.web.handlers.internal import InternalHandlers
 from sydentish.web.handlers.invites import InviteHandlers
 from sydentish.web.handlers.keys import KeyHandlers
@@ -187,14 +188,25 @@ def replication_routes(to: ReplicationHandlers) -> list[Route]:
     """The routes of the replication listener, for peers; the first is Sydent's, the others are ours."""
     peer, body, raw = Auth.PEER, Params.BODY, Params.RAW
     push, digests, statements = models_peers.Push, models_peers.DigestsRequest, models_peers.StatementsRequest
+    unbound = models_peers.UnboundRequest
     return [
         Route("POST", "replicate/v1/push", to.push, push, peer, params=raw, large=True),
         Route("POST", "replicate/v1/check", to.check, models_peers.Greeting, peer, params=raw),
         Route("POST", "replicate/v1/digests", to.digests, digests, peer, params=body),
         Route("POST", "replicate/v1/statements", to.statements, statements, peer, params=body),
+        Route("POST", "replicate/v1/recall", to.recall, models_peers.RecallRequest, peer, params=body),
+        Route("POST", "replicate/v1/log", to.log, models_peers.RecallRequest, peer, params=body),
+        Route("POST", "replicate/v1/unbound", to.unbound, unbound, peer, params=body, large=True),
     ]
 
 
-def metrics_routes(to: MetricsHandlers) -> list[Route]:
-    """The routes of the metrics listener."""
-    return [Route("GET", "metrics", to.metrics, models.Nothing, Auth.NONE)]
+def metrics_routes(metrics: MetricsHandlers, health: HealthHandlers) -> list[Route]:
+    """The routes of the metrics listener; nothing is asked of callers there."""
+    return [
+        Route("GET", path, handler, models.Nothing, Auth.NONE)
+        for path, handler in (
+            ("metrics", metrics.metrics),
+            ("health/live", health.live),
+            ("health/ready", health.ready),
+        )
+    ]

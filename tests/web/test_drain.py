@@ -16,11 +16,38 @@ def ended(drained):
 
 def test_idle_connections_end_at_once(listening):
     wires = [listening.connect() for _ in range(3)]
-    wires[1].send(QUICK)
-    wires[2].send(b"GE")
+    for wire in wires:
+        wire.send(QUICK)
     drained = listening.factory.drain()
 
     assert all(gone(wire) for wire in wires)
+    assert ended(drained)
+    assert listening.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("begun", [b"", b"GE"])
+def test_who_has_just_connected_is_still_answered(listening, begun):
+    wire = listening.connect()
+    wire.send(begun)
+    drained = listening.factory.drain()
+    assert not gone(wire)
+    wire.send(QUICK.removeprefix(begun))
+
+    assert statuses(wire) == [200]
+    assert b"Connection: close\r\n" in wire.transport.value()
+    assert gone(wire)
+    assert ended(drained)
+    assert listening.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("begun", [b"", b"GE"])
+def test_who_has_just_connected_is_not_waited_for_longer_than_a_moment(listening, begun):
+    wire = listening.connect()
+    wire.send(begun)
+    drained = listening.factory.drain()
+    listening.clock.advance(1)
+
+    assert gone(wire)
     assert ended(drained)
     assert listening.clock.getDelayedCalls() == []
 

@@ -1,7 +1,6 @@
 """The metrics listener."""
 
 import io
-from types import SimpleNamespace
 
 import pytest
 import pytest_twisted
@@ -12,13 +11,15 @@ from store_tools import START_MS
 from twisted.internet.task import Clock
 from web.wire import PREFIX
 
+from sydentish.actions.survey import Surroundings, Survey
 from sydentish.domain.associations import Association
 from sydentish.logs import LogFile, RequestRecorder
 from sydentish.metrics import CONTENT_TYPE, Metrics
-from sydentish.parts.handlers import metrics_handlers
+from sydentish.parts.watching import show
 from sydentish.store import peers as peer_rows
 from sydentish.web.admission import OpenAdmission
 from sydentish.web.dispatch import Dispatcher, RequestLimits
+from sydentish.web.handlers.health import HealthHandlers
 from sydentish.web.handlers.metrics import MetricsHandlers
 from sydentish.web.routes import metrics_routes
 
@@ -31,7 +32,7 @@ async def scraped(listen):
         return metrics.render()
 
     dispatcher = Dispatcher(
-        routes=metrics_routes(MetricsHandlers(render, CONTENT_TYPE)),
+        routes=metrics_routes(MetricsHandlers(render, CONTENT_TYPE), HealthHandlers(render)),
         prefix="/",
         admission=OpenAdmission(),
         pages=None,
@@ -87,15 +88,21 @@ async def mesh(tmp_path):
 
 @pytest.fixture
 def figures(mesh):
-    """What is given of replication, by peer; as the part that answers puts it together."""
-    config = SimpleNamespace(general=SimpleNamespace(server_name=OURS))
-    world = SimpleNamespace(now_ms=mesh.clock.now_ms)
-    handlers = metrics_handlers(config, world, mesh.db, Metrics())
+    """What is given of replication, by peer."""
+    around = Surroundings(sizes={}, free=1, key_since=None)
 
     async def figures():
         found = {}
-        reply = await handlers.metrics(None)
-        for family in text_string_to_metric_families(reply.body.decode()):
+        survey = Survey(
+            db=mesh.db,
+            server_name=OURS,
+            look_around=lambda: around,
+            clock=mesh.clock,
+            now_ms=mesh.clock.now_ms,
+        )
+        metrics = Metrics()
+        show(metrics, await survey.seen(), mesh.clock.now_ms())
+        for family in text_string_to_metric_families(metrics.render().decode()):
             for sample in family.samples:
                 if "peer" in sample.labels:
                     name = sample.name.removeprefix("sydentish_replication_")

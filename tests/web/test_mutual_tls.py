@@ -321,13 +321,15 @@ async def test_an_idle_connection_ends_at_once(peer):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_connection_that_has_not_shown_its_certificate_yet_ends_at_once(as_client):
+async def test_a_connection_that_has_not_shown_its_certificate_yet_ends_after_a_moment(as_client):
     silent = as_client()
     silent._endpoint = silent._endpoint._wrappedEndpoint  # speaks no TLS
     wire = await silent.connect()
     while not silent.factory._channels:
         await as_client("peer.example.org").ask("GET", "nothing")
-    await silent.factory.drain()
+    drained = silent.factory.drain()
+    silent.factory.clock.advance(1)
+    await drained
 
     assert await wire.ended() == b""
 

@@ -12,16 +12,18 @@ from twisted.internet.task import Clock
 from web.wire import PREFIX
 
 from sydentish.domain.errors import Busy, InvalidParam, UnknownPeer, VerificationFailed
-from sydentish.domain.peers import MOST_STATEMENTS
+from sydentish.domain.peers import MOST_ADDRESSES, MOST_STATEMENTS
 from sydentish.domain.statements import MAX_ORIGIN_ID
+from sydentish.domain.threepids import Threepid
 from sydentish.web.admission import Head, OpenAdmission, PeerAdmission
 from sydentish.web.dispatch import Dispatcher, RequestLimits
 from sydentish.web.handlers.replication import ReplicationHandlers
 from sydentish.web.routes import IDENTITY_PREFIX, replication_routes
 
 PUSH, CHECK, DIGESTS = "replicate/v1/push", "replicate/v1/check", "replicate/v1/digests"
-STATEMENTS = "replicate/v1/statements"
-PATHS = [PUSH, CHECK, DIGESTS, STATEMENTS]
+STATEMENTS, RECALL = "replicate/v1/statements", "replicate/v1/recall"
+LOG, UNBOUND = "replicate/v1/log", "replicate/v1/unbound"
+PATHS = [PUSH, CHECK, DIGESTS, STATEMENTS, RECALL, LOG, UNBOUND]
 PEER = "id.peer.example.org"
 CERTIFICATE = ("peer.example.org",)
 # An unbind, as a peer signs it.
@@ -39,6 +41,9 @@ GOOD = {
     CHECK: {"server_name": PEER, "signatures": {PEER: {"ed25519:0": "c2ln"}}},
     DIGESTS: {"after": 0, "until": 1000, "size": 100},
     STATEMENTS: {"ids": ["12", "17"]},
+    RECALL: {"after": "12"},
+    LOG: {"after": "12"},
+    UNBOUND: {"addresses": [["email", "alice@example.org", 17]]},
 }
 
 
@@ -78,6 +83,18 @@ class RecordingReceiver:
     async def statements(self, peer, origin_ids):
         self._note("statements", peer, origin_ids)
         return {"sgAssocs": {"12": SIGNED}}
+
+    async def recall(self, peer, after):
+        self._note("recall", peer, after)
+        return {"sgAssocs": {}}
+
+    async def log(self, peer, after):
+        self._note("log", peer, after)
+        return {"sgAssocs": {}}
+
+    async def unbound(self, peer, asked):
+        self._note("unbound", peer, asked)
+        return {"unbound": {}}
 
     def _note(self, *call):
         self.calls.append(call)
@@ -172,6 +189,49 @@ async def test_statements_are_asked_for_by_number(replication):
 
     assert (answer.status, answer.json) == (200, {"sgAssocs": {"12": SIGNED}})
     assert replication.receiver.calls == [("statements", PEER, {*map(int, most), MAX_ORIGIN_ID})]
+
+
+@pytest.mark.parametrize(("path", "name"), [(RECALL, "recall"), (LOG, "log")])
+@pytest_twisted.ensureDeferred
+async def test_statements_are_asked_for_from_one_on(replication, path, name):
+    answer = await replication.ask(path, {"after": str(MAX_ORIGIN_ID)})
+
+    assert (answer.status, answer.json) == (200, {"sgAssocs": {}})
+    assert replication.receiver.calls == [(name, PEER, MAX_ORIGIN_ID)]
+    for wrong in (12, None, "012", "-1", "", str(MAX_ORIGIN_ID + 1), ["12"], {}):
+        answer = await replication.ask(path, {"after": wrong})
+        assert (answer.status, answer.errcode) == (400, "M_INVALID_PARAM")
+    assert (await replication.ask(path, {})).errcode == "M_MISSING_PARAMS"
+    assert len(replication.receiver.calls) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_unbinds_are_asked_for_by_address(replication):
+    longest = "a" * 500
+    asked = [["email", longest, number] for number in range(MOST_ADDRESSES)]
+    answer = await replication.ask(UNBOUND, {"addresses": asked})
+
+    assert (answer.status, answer.json) == (200, {"unbound": {}})
+    expected = [(Threepid("email", longest), number) for number in range(MOST_ADDRESSES)]
+    assert replication.receiver.calls == [("unbound", PEER, expected)]
+    good = ["email", "a@b.c", 1]
+    for wrong in (
+        [*asked, good],
+        [["email", "a@b.c"]],
+        [[*good, 1]],
+        [["email", "a@b.c", "1"]],
+        [["email", "a@b.c", True]],
+        [["email", None, 1]],
+        [[1, "a@b.c", 1]],
+        [None],
+        None,
+        "text",
+        {"0": good},
+    ):
+        answer = await replication.ask(UNBOUND, {"addresses": wrong})
+        assert (answer.status, answer.errcode) == (400, "M_INVALID_PARAM")
+        assert "a@b.c" not in answer.body.decode()
+    assert len(replication.receiver.calls) == 1
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -311,6 +371,8 @@ async def test_what_takes_too_long_is_503(replication, path):
     replication.receiver.check = lambda *_: waiting
     replication.receiver.digests = lambda *_: waiting
     replication.receiver.statements = lambda *_: waiting
+    replication.receiver.recall = replication.receiver.log = lambda *_: waiting
+    replication.receiver.unbound = lambda *_: waiting
     asking = Deferred.fromCoroutine(replication.ask(path, GOOD[path]))
     assert not asking.called
     replication.clock.advance(60)

@@ -94,9 +94,8 @@ async def test_each_listener_speaks_mutual_tls_with_peers(listening, tls, tmp_pa
         assert (await ask(tls, socket, "v2")).status == 404
         assert (await ask(tls, socket, PATHS[0], name="stranger.example.org")).errcode == "M_UNKNOWN_PEER"
 
-    assert [call[:2] for call in receiver.calls] == [
-        (deed, PEER) for _ in sockets for deed in ("receive", "check", "digests", "statements")
-    ]
+    deeds = ("receive", "check", "digests", "statements", "recall", "log", "unbound")
+    assert [call[:2] for call in receiver.calls] == [(deed, PEER) for _ in sockets for deed in deeds]
 
 
 @pytest_twisted.ensureDeferred

@@ -6,17 +6,16 @@ import orjson
 from twisted.logger import Logger
 
 from sydentish.actions.associations import Associations, Provision
-from sydentish.domain.errors import BadJson, Busy, IdentityError, NotJson
+from sydentish.domain.errors import Busy, IdentityError
 from sydentish.web import models
 from sydentish.web.errors import error_body
-from sydentish.web.readers import parse
+from sydentish.web.lines import read_line
 from sydentish.web.reply import Reply, json_reply
 from sydentish.web.route import Call
 
 _NDJSON = b"application/x-ndjson"
 # So many lines are one transaction: few enough that others need not wait for long.
 _BATCH = 100
-_UNBIND = "unbind"
 
 _log = Logger()
 
@@ -49,7 +48,7 @@ class InternalHandlers:
         answers: list[bytes] = []
         for start in range(0, len(lines), _BATCH):
             batch = await self._batch(
-                [(number, _read(line)) for number, line in lines[start : start + _BATCH]]
+                [(number, read_line(line)) for number, line in lines[start : start + _BATCH]]
             )
             # Joined at once: each result of orjson keeps the large buffer that it was written to.
             answers.append(b"".join(b"%b\n" % answer for answer in batch))
@@ -67,20 +66,6 @@ class InternalHandlers:
         return [
             _answer(number, each if isinstance(each, IdentityError) else failure) for number, each in wanted
         ]
-
-
-def _read(line: bytes) -> Provision | IdentityError:
-    try:
-        value = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return NotJson("The line must be JSON in UTF-8")
-    if not isinstance(value, dict):
-        return BadJson("The line must be a JSON object")
-    try:
-        read = parse(models.BulkLine, value)
-    except IdentityError as error:
-        return error
-    return read.provision(bound=read.action != _UNBIND)
 
 
 def _answer(line: int, error: IdentityError | None) -> bytes:

@@ -33,6 +33,18 @@ class ReplicationHandlers:
         """`POST /replicate/v1/statements`."""
         return json_reply(await self._receiver.statements(_peer(call), call.params.origin_ids))
 
+    async def recall(self, call: Call[models_peers.RecallRequest]) -> Reply:
+        """`POST /replicate/v1/recall`."""
+        return json_reply(await self._receiver.recall(_peer(call), call.params.after))
+
+    async def log(self, call: Call[models_peers.RecallRequest]) -> Reply:
+        """`POST /replicate/v1/log`."""
+        return json_reply(await self._receiver.log(_peer(call), call.params.after))
+
+    async def unbound(self, call: Call[models_peers.UnboundRequest]) -> Reply:
+        """`POST /replicate/v1/unbound`."""
+        return json_reply(await self._receiver.unbound(_peer(call), call.params.asked))
+
 
 def _peer(call: Call[Any]) -> str:
     if call.origin is None:
