@@ -3,6 +3,7 @@
 import errno
 import os
 from pathlib import Path
+from typing import Literal
 
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -20,6 +21,23 @@ _LOCK = ".lock"
 
 class ListenerProblem(Exception):
     """A listener cannot be made; the message says which, and why."""
+
+
+StageName = Literal["starting", "ready", "stopping"]
+
+
+class Stage:
+    """How far the server is: whoever asks shares one, which is changed by what starts and stops the server.
+
+    Attributes:
+        name: it is `starting` until every listener listens, then `ready`, and from the first moment of its end
+            on `stopping`.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self) -> None:
+        self.name: StageName = "starting"
 
 
 class Ordered(MultiService):

@@ -14,9 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from log_tools import logged, logged_failure
 from prometheus_client import generate_latest
-from twisted.logger import Logger, LogLevel
+from twisted.logger import FilteringLogObserver, Logger, LogLevel
 
-from sydentish.logs import BackgroundStream, LogFile, RedactingObserver, RequestRecorder, open_log
+from sydentish.logs import (
+    BackgroundStream,
+    LogFile,
+    RedactingObserver,
+    RequestRecorder,
+    open_log,
+    shows_requests,
+)
 from sydentish.metrics import Metrics
 
 formats = pytest.mark.parametrize("as_json", [False, True], ids=["text", "JSON"])
@@ -173,6 +180,80 @@ def test_without_a_file_lines_go_to_standard_error(capfd):
     assert capfd.readouterr().err.endswith(" WARN hello\n")
 
 
+# --- changes while it is written to -----------------------------------------------------------------------
+
+
+def test_a_log_can_move_to_another_file_and_form_and_loses_nothing(tmp_path):
+    first, second = tmp_path / "first.log", tmp_path / "second.log"
+    log = open_log(first, json=False)
+    written = [f"before {number}" for number in range(1000)]
+    for message in written:
+        log.write("info", message)
+    log.take_over(open_log(second, json=True))
+    log.write("info", "after")
+    log.close()
+    for thread in threading.enumerate():
+        if thread.name == "former-log":
+            thread.join(30)
+
+    assert [line.split(" INFO ")[1] for line in first.read_text().splitlines()] == written
+    assert json.loads(second.read_text())["message"] == "after"
+
+
+def test_what_was_lost_is_counted_on_after_a_move(tmp_path):
+    class Losing(io.StringIO):
+        lost = 3
+
+    log = LogFile(Losing(), json=False)
+    log.take_over(open_log(tmp_path / "a.log", json=False))
+    log.write("info", "written")
+    assert log.lost == 3
+    log.take_over(LogFile(Losing(), json=False))
+    assert log.lost == 6
+    log.close()
+
+
+def test_a_file_that_was_moved_away_is_made_again(tmp_path):
+    path, moved = tmp_path / "a.log", tmp_path / "a.log.1"
+    log = open_log(path, json=False)
+    path.rename(moved)
+    log.write("info", "before")
+    log.take_over(open_log(path, json=False))
+    log.write("info", "after")
+    log.close()
+
+    assert path.read_text().endswith(" INFO after\n")
+
+
+def test_a_pipe_that_nobody_reads_does_not_hold_up_the_move(tmp_path):
+    pipe = Pipe()
+    log = LogFile(pipe.stream, json=False)
+    log.write("info", "before")
+    log.take_over(open_log(tmp_path / "a.log", json=False))
+    log.write("info", "after")
+    log.close()
+
+    assert "after" in (tmp_path / "a.log").read_text()
+    assert pipe.read_all().endswith(" INFO before\n")
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_the_level_can_change_at_any_time(level):
+    stream = io.StringIO()
+    log = LogFile(stream, json=False)
+    logger = Logger(
+        "sydentish.some.part", observer=FilteringLogObserver(RedactingObserver(log), [log.threshold])
+    )
+    log.threshold.set(level)
+    for kind in ("debug", "info", "warn", "error"):
+        logger.emit(LogLevel.levelWithName(kind), kind)
+    shown = [line.split()[1].lower() for line in stream.getvalue().splitlines()]
+
+    all_levels = ["debug", "info", "warn", "error"]
+    assert shown == all_levels[["debug", "info", "warning", "error"].index(level) :]
+    assert shows_requests(level) == (level in ("debug", "info"))
+
+
 # --- a log that nobody reads ---------------------------------------------------------------------------
 
 
@@ -225,6 +306,7 @@ def test_lines_that_are_too_many_to_wait_are_counted_and_told_of_where_they_are_
     assert written[0] == "first"
     assert written[1:] == [f"line {number}" for number in range(len(written) - 1)]
     assert told == f"{11 - len(written)} lines lost"
+    assert LogFile(pipe.stream, json=False).lost == 11 - len(written)
 
 
 def test_lines_of_many_threads_are_whole_and_all_there():

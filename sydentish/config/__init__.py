@@ -17,6 +17,7 @@ from sydentish.config.load import load
 from sydentish.config.model import Config, options
 from sydentish.config.network import V1_ENDPOINTS, IPNetwork, Source
 from sydentish.config.problems import ConfigError, Problem
+from sydentish.config.reference import reference
 from sydentish.config.sample import sample
 from sydentish.config.sections import (
     Budgets,
@@ -26,6 +27,7 @@ from sydentish.config.sections import (
     Homeservers,
     Http,
     Invites,
+    Keeping,
     Log,
     Lookup,
     Onbind,
@@ -49,6 +51,7 @@ __all__ = [
     "HttpSection",
     "IPNetwork",
     "Invites",
+    "Keeping",
     "Log",
     "LogSection",
     "Lookup",
@@ -63,5 +66,6 @@ __all__ = [
     "Validation",
     "load",
     "options",
+    "reference",
     "sample",
 ]

@@ -8,16 +8,20 @@ from pathlib import Path
 from sydentish.config import files
 
 _MAX_PORT = 65535
+# What systemd takes as FileDescriptorName, less blanks.
+_SOCKET_NAME = re.compile(r"[!-9;-~]{1,255}")
 # For the owner and the group; Twisted's own would be for everybody.
 _SOCKET_MODE = "660"
 
 _INET = ("port", "interface", "backlog")
-# The kinds of Twisted's server endpoint strings, with the names of their arguments in the order of Twisted.
+# The kinds of server endpoint strings, with the names of their arguments in the order of Twisted.
 _ENDPOINTS = {
     "tcp": _INET,
     "tcp6": ("port", "backlog", "interface"),
     "ssl": (*_INET, "privateKey", "certKey", "sslmethod", "extraCertChain", "dhParameters"),
     "unix": ("address", "mode", "backlog", "lockfile"),
+    # Not Twisted's, but a socket that the service manager has made, see `inherited`.
+    "systemd": ("name", "index"),
 }
 
 
@@ -38,6 +42,8 @@ def listener(value: str) -> str:
         raise ValueError(
             f"must have arguments out of {', '.join(names)} behind {kind}, colons in them written \\:"
         )
+    if kind == "systemd":
+        return _systemd_listener(value, given)
     if kind != "unix" and not _is_port(given.get("port", "")):
         raise ValueError(f"must have a port from 0 to {_MAX_PORT} behind {kind}")
     if not re.fullmatch(r"[0-9]{1,9}", given.get("backlog", "50")):
@@ -53,16 +59,22 @@ def listener(value: str) -> str:
 def is_local_and_plain(listener: str) -> bool:
     """Whether only this machine reaches a listener, without TLS: then what comes from elsewhere comes by a proxy."""
     kind = _split(listener)[0]
-    return kind == "unix" or (kind != "ssl" and _is_loopback(_argument(listener, "interface")))
+    # Where a socket of systemd's is, nobody knows here: usually behind a proxy, and always without TLS.
+    return kind in ("unix", "systemd") or (kind != "ssl" and _is_loopback(_argument(listener, "interface")))
 
 
 def internal_listener(value: str) -> str:
     r"""A listener that only this machine can reach: as `listener`, on a loopback address or a unix socket.
 
-    The address stands there as such (`127.0.0.1`, `\:\:1`), so that nothing that resolves names can change it.
+    The address stands there as such (`127.0.0.1`, `\:\:1`), so that nothing that resolves names can change it. Of
+    a socket of systemd's it is looked at when the server starts.
     """
     checked = listener(value)
-    if not is_unix(checked) and not _is_loopback(_argument(checked, "interface")):
+    if (
+        not is_unix(checked)
+        and inherited(checked) is None
+        and not _is_loopback(_argument(checked, "interface"))
+    ):
         raise ValueError(
             "must be a unix socket or have a loopback interface as an address, 127.0.0.1 or ::1, such as "
             "tcp:8091:interface=127.0.0.1 or unix:/run/sydentish/internal.sock: what is served there needs no "
@@ -86,6 +98,14 @@ def is_unix(endpoint: str) -> bool:
     return endpoint.startswith("unix:")
 
 
+def inherited(endpoint: str) -> tuple[str | None, int | None] | None:
+    """The name, or the index, of the socket that systemd hands over for a listener; None for other listeners."""
+    if not endpoint.startswith("systemd:"):
+        return None
+    name, index = _argument(endpoint, "name"), _argument(endpoint, "index")
+    return (name, None) if name else (None, int(index))
+
+
 def socket_mode(endpoint: str) -> int:
     """The permissions of a unix socket, as `listener` returns it."""
     return int(_argument(endpoint, "mode"), 8)
@@ -96,11 +116,27 @@ def socket_path(endpoint: str) -> Path:
     return Path(_argument(endpoint, "address"))
 
 
+def has_tls(endpoint: str) -> bool:
+    """Whether a listener speaks TLS by itself."""
+    return _split(endpoint)[0] == "ssl"
+
+
+def address(endpoint: str) -> tuple[str, int]:
+    """Where on this machine a listener with a port can be connected to: an IP address or a name, and the port."""
+    found = _interface(endpoint)
+    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing listens there
+    return loopback.get(found, found), int(_argument(endpoint, "port"))
+
+
 def collide(one: str, other: str) -> bool:
     """Whether of two listeners only one can listen, since the other is on the same socket or port.
 
     Port 0 is another one each time.
     """
+    if None not in (inherited(one), inherited(other)):
+        return inherited(one) == inherited(other)
+    if inherited(one) or inherited(other):
+        return False
     if is_unix(one) or is_unix(other):
         return (
             is_unix(one) and is_unix(other) and socket_path(one).absolute() == socket_path(other).absolute()
@@ -150,6 +186,17 @@ def _unix_listener(value: str, given: Mapping[str, str]) -> str:
     if given.get("lockfile", "1") not in ("0", "1"):
         raise ValueError("must have 0 or 1 as its lockfile")
     return value if "mode" in given else f"{value}:mode={_SOCKET_MODE}"
+
+
+def _systemd_listener(value: str, given: Mapping[str, str]) -> str:
+    name, index = given.get("name"), given.get("index")
+    if (name is None) == (index is None) or not _SOCKET_NAME.fullmatch("unnamed" if name is None else name):
+        raise ValueError(
+            "must have the name of a socket behind systemd, such as systemd:name=public, or index=0"
+        )
+    if not re.fullmatch(r"[0-9]{1,3}", index or "0"):
+        raise ValueError("must have a whole number as its index")
+    return value
 
 
 def _given(arguments: list[str], names: tuple[str, ...]) -> dict[str, str] | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sydentish.config import (
     checks,
+    credentials,
     environment,
     files,
     gateway_sections,
@@ -33,7 +34,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
 
     A value comes from the environment (`SYDENTISH_<SECTION>__<KEY>`), else from the file, else it is the
     default. What the environment sets is not looked at in the file. An empty value of an option that may be
-    absent is the same as none.
+    absent is the same as none. `credential:NAME` stands for a file that systemd has handed over.
 
     Args:
         path: the file, or None to use the environment alone.
@@ -42,8 +43,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     Raises:
         ConfigError: when anything is wrong, with all that is wrong.
     """
-    document = _document(path)
-    overrides, environment_problems = environment.read(environ, _known())
+    document, overrides, environment_problems, no_credentials = _said(path, environ)
     terms, policy_problems = policies.read(document)
     gateways, gateway_problems = gateway_sections.read(document)
     peers, peer_problems = peer_sections.read(document)
@@ -63,6 +63,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
         *gateway_problems,
         *peer_problems,
     ]
+    problems = credentials.without_echo(problems, no_credentials)
     if document.unread:
         # What else there is to say of the file would not be true.
         problems = [*document.problems, *(problem for problem in problems if problem.source == ENVIRONMENT)]
@@ -73,6 +74,22 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     made["peers"] = peer_sections.known(peers)
     config = Config(**made, policies=terms, warnings=(), places=places(document, chosen))
     return replace(config, warnings=suspicions.warnings(config, chosen, gateways, document.source))
+
+
+def _said(
+    path: Path | None, environ: Mapping[str, str]
+) -> tuple[Document, tuple[Entry, ...], tuple[Problem, ...], tuple[Problem, ...]]:
+    """What the file says, what the environment does, what is wrong there, and what with credentials in either."""
+    document = _document(path)
+    overrides, problems = environment.read(environ, _known())
+    entries, unknown = credentials.resolved(document.entries, environ)
+    overrides, also_unknown = credentials.resolved(overrides, environ)
+    # What the environment sets, in either way where it is a secret, is not looked at in the file.
+    settled = {(entry.section, entry.key.removesuffix("_file")) for entry in overrides}
+    unknown = tuple(
+        each for each in unknown if (each.section, (each.key or "").removesuffix("_file")) not in settled
+    )
+    return replace(document, entries=entries), overrides, problems, (*unknown, *also_unknown)
 
 
 def _document(path: Path | None) -> Document:

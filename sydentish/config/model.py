@@ -13,9 +13,11 @@ from sydentish.config.sections import (
     Database,
     Email,
     General,
+    Health,
     Homeservers,
     Http,
     Invites,
+    Keeping,
     Log,
     Lookup,
     Onbind,
@@ -53,6 +55,8 @@ class Config:
     onbind: Onbind
     replication: Replication
     budgets: Budgets
+    keeping: Keeping
+    health: Health
     log: Log
     policies: Terms
     sms_gateways: tuple[GatewaySection, ...]

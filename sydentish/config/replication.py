@@ -63,7 +63,7 @@ class Replication:
         values.lines(endpoints.plain_listener),
         "",
         "Where peers push to this server, always by TLS with certificates on both sides: endpoint strings as in [http] "
-        "listeners (kinds tcp, tcp6, unix), one on each line; if empty, nothing is received.",
+        "listeners (kinds tcp, tcp6, unix, systemd), one on each line; if empty, nothing is received.",
     )
     certificate_file: Path | None = option(
         values.optional(files.ca_file),

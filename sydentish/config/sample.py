@@ -15,7 +15,9 @@ from sydentish.config.model import options, sections
 from sydentish.config.replication import PeerSection
 
 _WIDTH = 100
-_EXAMPLE = {"data_dir": "/var/lib/sydentish", "host": "example.org"}
+EXAMPLE = {"data_dir": "/var/lib/sydentish", "host": "example.org"}
+"""What stands for the parts of defaults that depend on other options."""
+
 
 _HEAD = """\
 # The configuration of Sydentish: every option, its default, and what it is for.
@@ -67,11 +69,11 @@ def sample() -> str:
     """The whole text: a head, every section with every option, each kind of gateway, a peer and a policy as examples."""
     parts = [_HEAD]
     for section, section_type in sections():
-        parts.append(f"\n\n[{section}]\n{_about(section_type)}")
+        parts.append(f"\n\n[{section}]\n{_comment(about(section_type))}")
         parts.extend(_option(key, declaration) for owner, key, declaration in options() if owner == section)
     parts.append(_GATEWAYS)
     for kind, gateway_type in KINDS.items():
-        parts.append(f"\n#[sms {kind}]\n{_about(gateway_type)}#kind = {kind}\n")
+        parts.append(f"\n#[sms {kind}]\n{_comment(about(gateway_type))}#kind = {kind}\n")
         parts.extend(_example(gateway_type))
     parts.extend([_PEERS, *_example(PeerSection)])
     return "".join([*parts, "\n", _POLICY])
@@ -83,14 +85,15 @@ def _example(section_type: type[Any]) -> Iterator[str]:
         yield _option(key, replace(declaration, mandatory=False))
 
 
-def _about(section_type: type[Any]) -> str:
-    about = (section_type.__doc__ or "").partition(": ")[2].splitlines()[0]
-    return _comment(about[:1].upper() + about[1:])
+def about(section_type: type[Any]) -> str:
+    """What a section is for, as its class says it."""
+    text = (section_type.__doc__ or "").partition(": ")[2].splitlines()[0]
+    return text[:1].upper() + text[1:]
 
 
 def _option(key: str, declaration: Declaration) -> str:
     mark = "" if declaration.mandatory else "#"
-    default = Template(declaration.default).substitute(_EXAMPLE)
+    default = Template(declaration.default).substitute(EXAMPLE)
     line = f"{mark}{key} = {default}".rstrip()
     if len(line) > _WIDTH:
         indent = f"{mark}    "

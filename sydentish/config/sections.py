@@ -12,7 +12,9 @@ from pathlib import Path
 from sydentish.config import files, network, values
 from sydentish.config.budgets import Budgets
 from sydentish.config.declare import mandatory, option
+from sydentish.config.health import Health
 from sydentish.config.homeservers import Homeservers, Onbind
+from sydentish.config.keeping import Keeping
 from sydentish.config.people import Email, Invites, Sms, Validation
 from sydentish.config.replication import Replication
 from sydentish.config.serving import Http
@@ -22,9 +24,11 @@ __all__ = [
     "Database",
     "Email",
     "General",
+    "Health",
     "Homeservers",
     "Http",
     "Invites",
+    "Keeping",
     "Log",
     "Lookup",
     "Onbind",

@@ -17,7 +17,8 @@ class Http:
         values.lines(endpoints.listener, at_least=1),
         "tcp:8090:interface=127.0.0.1",
         "Where the public API is served: server endpoint strings of Twisted (kinds tcp, tcp6, unix, ssl), "
-        "one on each line; a unix socket is for its owner and group unless it says otherwise: unix:PATH:mode=660.",
+        "one on each line; a unix socket is for its owner and group unless it says otherwise: unix:PATH:mode=660; "
+        "a socket that systemd has made is systemd:name=NAME, with its FileDescriptorName, or systemd:index=0.",
     )
     metrics_listeners: tuple[str, ...] = option(
         values.lines(endpoints.listener),
@@ -28,7 +29,7 @@ class Http:
         values.lines(endpoints.internal_listener),
         "",
         "Where the internal API is served, one endpoint string on each line: unix sockets and loopback addresses "
-        "only, for whoever reaches it may bind any address.",
+        "only, also of systemd's sockets, for whoever reaches it may bind any address.",
     )
     internal_token: Secret | None = secret(
         "The bearer token that every request to the internal API must carry; without one, none is asked for.",

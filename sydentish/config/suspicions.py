@@ -121,7 +121,7 @@ def _reach(config: Config) -> Told:
     ):
         if any(map(_is_everywhere, sources)):
             yield "http", key, f"everybody can {harm}: name no more than the machines that are meant"
-    if config.sms.gateways and _is_behind_unknown_proxy(config):
+    if config.sms.gateways and is_behind_unknown_proxy(config):
         yield "http", "trusted_proxies", _UNKNOWN_PROXY
 
 
@@ -136,7 +136,8 @@ def _replication(config: Config) -> Told:
             yield "replication", "certificate_file", f"is not made out to {host}: {_UNKNOWN_TO_PEERS}"
 
 
-def _is_behind_unknown_proxy(config: Config) -> bool:
+def is_behind_unknown_proxy(config: Config) -> bool:
+    """Whether a reverse proxy must be in front of the server, and none is named."""
     http = config.http
     return (
         config.general.public_base_url.startswith("https:")
@@ -146,6 +147,8 @@ def _is_behind_unknown_proxy(config: Config) -> bool:
 
 
 def _is_for_everybody(listener: str) -> bool:
+    if endpoints.inherited(listener) is not None:
+        return False  # its unit says who may connect to it
     return not endpoints.is_unix(listener) or bool(endpoints.socket_mode(listener) & stat.S_IWOTH)
 
 

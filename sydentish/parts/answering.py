@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
 
 from sydentish.actions.accounts import Gate
@@ -10,13 +9,13 @@ from sydentish.actions.budgets import SourceBudget
 from sydentish.actions.ports import HomeserverProofs, PeerDirectory, PushReceiver
 from sydentish.config import Config
 from sydentish.domain.ratelimit import Budgets
-from sydentish.lifecycle import Listener, ListenerProblem
-from sydentish.logs import LogFile, RequestRecorder
+from sydentish.lifecycle import Listener
+from sydentish.logs import LogFile, RequestRecorder, shows_requests
 from sydentish.metrics import Metrics
 from sydentish.parts.deeds import Deeds
+from sydentish.parts.endpoints import Endpoints
 from sydentish.parts.handlers import (
     internal_handlers,
-    metrics_handlers,
     public_handlers,
     replication_handlers,
 )
@@ -31,7 +30,10 @@ from sydentish.web.admission import (
     PeerAdmission,
     PublicAdmission,
 )
+from sydentish.web.connections import Connections
 from sydentish.web.dispatch import Dispatcher, RequestLimits, RequestLog
+from sydentish.web.handlers.health import HealthHandlers
+from sydentish.web.handlers.metrics import MetricsHandlers
 from sydentish.web.http import ConnectionLimits, HttpFactory
 from sydentish.web.pages import Pages
 from sydentish.web.route import Route
@@ -54,7 +56,7 @@ PEERS_CONNECTIONS = 500
 
 def request_recorder(config: Config, log: LogFile, metrics: Metrics) -> RequestRecorder:
     """What hears of every answer."""
-    return RequestRecorder(log, metrics, lines=config.log.level in ("debug", "info"))
+    return RequestRecorder(log, metrics, lines=shows_requests(config.log.level))
 
 
 def public_admission(
@@ -85,14 +87,20 @@ class Web:
         world: sockets and time.
         log: hears of every answer.
         connections: how many connections each public listener holds; None for any number.
+
+    Attributes:
+        endpoints: where the listeners that were made listen.
+        connections: how many connections they have.
     """
 
     def __init__(self, config: Config, world: World, log: RequestLog, connections: int | None) -> None:
         self._config = config
         self._options = config.http
-        self._connections = connections
+        self._most_connections = connections
         self._world = world
         self._log = log
+        self.endpoints = Endpoints(world.reactor, world.sockets)
+        self.connections = Connections()
 
     def public(self, deeds: Deeds, admission: Admission, templates: Templates) -> list[Listener]:
         """The listeners of the public API.
@@ -103,7 +111,7 @@ class Web:
         pages = make_pages(self._config, templates)
         routes = public_routes(public_handlers(self._config, deeds, pages), self._options.v1_endpoints)
         dispatcher = self._dispatcher(routes, IDENTITY_PREFIX, admission, self._request_limits(), pages)
-        return self._listeners(self._options.listeners, dispatcher, self._connections)
+        return self._listeners("public", self._options.listeners, dispatcher, self._most_connections)
 
     def internal(self, deeds: Deeds) -> list[Listener]:
         """The listeners of the internal API; its bulk call takes the time that it takes."""
@@ -115,7 +123,9 @@ class Web:
         dispatcher = self._dispatcher(
             internal_routes(internal_handlers(deeds)), IDENTITY_PREFIX, admission, limits
         )
-        return self._listeners(self._options.internal_listeners, dispatcher, OPERATORS_CONNECTIONS)
+        return self._listeners(
+            "internal", self._options.internal_listeners, dispatcher, OPERATORS_CONNECTIONS, local_only=True
+        )
 
     def replication(
         self,
@@ -139,18 +149,13 @@ class Web:
         dispatcher = self._dispatcher(
             replication_routes(replication_handlers(receiver)), IDENTITY_PREFIX, PeerAdmission(peers), limits
         )
-        return self._listeners(options.listeners, dispatcher, PEERS_CONNECTIONS, secure)
+        return self._listeners("replication", options.listeners, dispatcher, PEERS_CONNECTIONS, secure)
 
-    def metrics(self, db: Database, metrics: Metrics) -> list[Listener]:
-        """The listeners of the metrics."""
-        limits = self._request_limits()
-        dispatcher = self._dispatcher(
-            metrics_routes(metrics_handlers(self._config, self._world, db, metrics)),
-            "/",
-            OpenAdmission(),
-            limits,
-        )
-        return self._listeners(self._options.metrics_listeners, dispatcher, OPERATORS_CONNECTIONS)
+    def metrics(self, metrics: MetricsHandlers, health: HealthHandlers) -> list[Listener]:
+        """The listeners for those who watch the server: metrics, and health."""
+        routes = metrics_routes(metrics, health)
+        dispatcher = self._dispatcher(routes, "/", OpenAdmission(), self._request_limits())
+        return self._listeners("metrics", self._options.metrics_listeners, dispatcher, OPERATORS_CONNECTIONS)
 
     def _dispatcher(
         self,
@@ -173,29 +178,30 @@ class Web:
 
     def _listeners(
         self,
+        kind: str,
         where: Sequence[str],
         dispatcher: Dispatcher,
         connections: int | None,
         secure: Callable[[IStreamServerEndpoint], IStreamServerEndpoint] = lambda endpoint: endpoint,
+        *,
+        local_only: bool = False,
     ) -> list[Listener]:
-        return [
-            Listener(
-                description,
-                secure(self._endpoint(description)),
-                HttpFactory(dispatcher, self._connection_limits(connections), self._world.reactor),
-                clock=self._world.reactor,
-                # The rest of the time is for the outbox and the queue of the database.
-                drain_seconds=self._options.stop_timeout / 1000 * _DRAIN_SHARE,
+        made = []
+        for description, endpoint in [self.endpoints.make(each, local_only=local_only) for each in where]:
+            factory = HttpFactory(dispatcher, self._connection_limits(connections), self._world.reactor)
+            self.connections.watch(kind, factory)
+            # The rest of the time is for the outbox and the queue of the database.
+            drain_seconds = self._options.stop_timeout / 1000 * _DRAIN_SHARE
+            made.append(
+                Listener(
+                    description,
+                    secure(endpoint),
+                    factory,
+                    clock=self._world.reactor,
+                    drain_seconds=drain_seconds,
+                )
             )
-            for description in where
-        ]
-
-    def _endpoint(self, description: str) -> IStreamServerEndpoint:
-        try:
-            endpoint: IStreamServerEndpoint = serverFromString(self._world.reactor, description)
-        except Exception as error:  # whatever Twisted, its plugins and OpenSSL find wrong with it
-            raise ListenerProblem(f"{description}: cannot be used: {error}") from error
-        return endpoint
+        return made
 
     def _request_limits(self) -> RequestLimits:
         return RequestLimits(

@@ -1,10 +1,10 @@
 """What callers can do."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields
 
 from sydentish.actions.accounts import Accounts, Gate
-from sydentish.actions.associations import Associations
+from sydentish.actions.associations import Associations, Outcome
 from sydentish.actions.invites import InviteOptions, Invites
 from sydentish.actions.keys import PublicKeys
 from sydentish.actions.lookup import Lookup
@@ -52,16 +52,61 @@ def make_statements(config: Config, world: World, keys: KeyRing) -> Statements:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
+class Senders:
+    """What brings things to people and homeservers.
+
+    Attributes:
+        mails: sends the mails of validations, at once.
+        codes: sends SMS, at once.
+        invites: sends the mails of invitations, from the outbox.
+        onbinds: tells homeservers of binds, from the outbox.
+    """
+
+    mails: VerificationSender
+    codes: CodeSender
+    invites: OutboxWorker
+    onbinds: OutboxWorker
+
+
+@dataclass(frozen=True, slots=True)
 class DeedMaker:
     """Makes what callers can do; what all of that shares is given once."""
 
     config: Config
     world: World
+    _: KW_ONLY
     db: Database
     gate: Gate
     budgets: Budgets
     keys: KeyRing
+    metrics: Metrics
+
+    def all(
+        self,
+        statements: Statements,
+        verifier: OpenIdVerifier,
+        senders: Senders,
+        *,
+        on_stated: Callable[[], None],
+    ) -> Deeds:
+        """All of it.
+
+        Args:
+            statements: writes down who has which address.
+            verifier: asks homeservers who somebody is.
+            senders: bring things to people and homeservers.
+            on_stated: called when something may have been stated that peers must hear of.
+        """
+        return Deeds(
+            accounts=self.accounts(verifier, senders.onbinds),
+            associations=self.associations(statements, senders.onbinds.wake, on_stated),
+            invites=self.invites(senders.invites),
+            keys=self.public_keys(),
+            lookup=self.lookup(senders.onbinds),
+            terms=self.terms(),
+            validation=self.validation(senders.mails, senders.codes),
+        )
 
     def accounts(self, verifier: OpenIdVerifier, signs_of_life: SignsOfLife) -> Accounts:
         """Registering and logging out."""
@@ -76,6 +121,7 @@ class DeedMaker:
             budgets=self.budgets,
             signs_of_life=signs_of_life,
             max_registering=options.max_registering,
+            on_registered=self.metrics.registrations.inc,
             now_ms=self.world.now_ms,
             random_bytes=self.world.random_bytes,
         )
@@ -93,12 +139,22 @@ class DeedMaker:
             statements=statements,
             keys=self.keys,
             session_lifetime_ms=self.config.validation.session_lifetime,
+            on_outcome=self._note_binding,
             on_stated=stated,
             now_ms=self.world.now_ms,
         )
 
-    def invites(self, mails: OutboxWorker, metrics: Metrics) -> Invites:
+    def _note_binding(self, source: str, outcome: Outcome, medium: str) -> None:
+        counter = self.metrics.bindings_made if outcome is Outcome.BOUND else self.metrics.bindings_removed
+        counter.labels(medium, source).inc()
+
+    def invites(self, mails: OutboxWorker) -> Invites:
         """Inviting addresses."""
+
+        def stored() -> None:
+            self.metrics.invitations.inc()
+            mails.wake()
+
         options = self.config.invites
         return Invites(
             gate=self.gate,
@@ -117,8 +173,8 @@ class DeedMaker:
                 dry_run=options.policy_dry_run,
             ),
             budgets=self.budgets,
-            wake_outbox=mails.wake,
-            on_policy=lambda reason, outcome: metrics.invite_policy.labels(reason, outcome).inc(),
+            on_stored=stored,
+            on_policy=lambda reason, outcome: self.metrics.invite_policy.labels(reason, outcome).inc(),
             now_ms=self.world.now_ms,
             random_bytes=self.world.random_bytes,
         )
@@ -136,8 +192,13 @@ class DeedMaker:
             max_addresses=self.config.lookup.max_addresses,
             pepper_grace_ms=self.config.lookup.pepper_grace,
             signs_of_life=signs_of_life,
+            on_lookup=self._note_lookup,
             now_ms=self.world.now_ms,
         )
+
+    def _note_lookup(self, algorithm: str, asked: int, found: int) -> None:
+        self.metrics.lookup_asked.labels(algorithm).inc(asked)
+        self.metrics.lookup_found.labels(algorithm).inc(found)
 
     def terms(self) -> TermsOfService:
         """Reading and accepting the terms."""
@@ -167,6 +228,7 @@ class DeedMaker:
             budgets=self.budgets,
             next_links=NextLinkPolicy(None if "*" in allowed else frozenset(allowed)),
             lifetime_ms=self.config.validation.session_lifetime,
+            on_outcome=lambda medium, outcome: self.metrics.validations.labels(medium, outcome).inc(),
             now_ms=self.world.now_ms,
             random_bytes=self.world.random_bytes,
         )

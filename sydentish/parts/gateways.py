@@ -39,7 +39,7 @@ def sms_sender(config: Config, world: World, templates: Templates, metrics: Metr
         templates=templates,
         gateways=gateways(config, world.reactor),
         clock=world.reactor,
-        on_result=lambda gateway, outcome: metrics.sms.labels(gateway, outcome).inc(),
+        on_result=lambda gateway, outcome: metrics.sends.labels("sms", gateway, outcome).inc(),
         server_name=config.general.server_name,
         time_limit=options.timeout / 1000,
         originators=options.originators,

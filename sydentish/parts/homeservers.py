@@ -1,6 +1,7 @@
 """The way to homeservers."""
 
 import random
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,8 +25,21 @@ _DNS_SECONDS = 5.0
 _HOSTS_FILE = Path("/etc/hosts")
 
 
-def make_homeservers(config: Config, world: World) -> HomeserverClient:
-    """The way to homeservers: discovery, verified TLS, filtered addresses, limits."""
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How homeservers are found, and asked.
+
+    Attributes:
+        discovery: finds them.
+        exchange: asks them.
+    """
+
+    discovery: Discovery
+    exchange: Https
+
+
+def make_way(config: Config, world: World) -> Way:
+    """The way to homeservers: discovery, verified TLS, filtered addresses."""
     options = config.homeservers
     name_servers = NameServers(reactor=world.reactor, servers=options.dns_servers)
     exchange = Https(
@@ -45,10 +59,16 @@ def make_homeservers(config: Config, world: World) -> HomeserverClient:
         random=random.SystemRandom(),
         dns_limit=_DNS_SECONDS,
     )
+    return Way(discovery, exchange)
+
+
+def make_homeservers(config: Config, world: World) -> HomeserverClient:
+    """What asks homeservers, within limits."""
+    options, way = config.homeservers, make_way(config, world)
     return HomeserverClient(
         clock=world.reactor,
-        routes=discovery,
-        exchange=exchange,
+        routes=way.discovery,
+        exchange=way.exchange,
         time_limit=options.timeout / 1000,
         max_bytes=options.response_limit,
     )

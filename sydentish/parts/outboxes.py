@@ -46,7 +46,7 @@ def invite_outbox(
         sender=mails,
         clock=world.reactor,
         time_limit=limit_ms / 1000,
-        on_result=lambda outcome: metrics.mails.labels(outcome).inc(),
+        on_result=lambda outcome: metrics.sends.labels("email", "relay", outcome).inc(),
     )
     return _worker(
         world,

@@ -29,11 +29,11 @@ def make_pages(config: Config, templates: Templates) -> Pages:
     return Pages(templates, brand=config.general.default_brand, server_name=config.general.server_name)
 
 
-def email_sender(config: Config, world: World, templates: Templates, metrics: Metrics) -> EmailSender:
-    """What sends mails through the relay."""
+def mail_relay(config: Config) -> Relay:
+    """Where mails go, and how."""
     options = config.email
     security: Security = options.smtp_security  # type: ignore[assignment]  # one of three words, see [email]
-    relay = Relay(
+    return Relay(
         host=options.smtp_host,
         port=options.smtp_port,
         security=security,
@@ -46,13 +46,17 @@ def email_sender(config: Config, world: World, templates: Templates, metrics: Me
         timeout=options.timeout / 1000,
         max_connections=options.max_connections,
     )
-    name, address = parseaddr(options.sender)
+
+
+def email_sender(config: Config, world: World, templates: Templates, metrics: Metrics) -> EmailSender:
+    """What sends mails through the relay."""
+    name, address = parseaddr(config.email.sender)
     return EmailSender(
         templates=templates,
-        relay=SmtpClient(world.reactor, world.reactor, relay),
+        relay=SmtpClient(world.reactor, world.reactor, mail_relay(config)),
         clock=world.reactor,
         random_bytes=world.random_bytes,
-        on_result=lambda outcome: metrics.mails.labels(outcome).inc(),
+        on_result=lambda outcome: metrics.sends.labels("email", "relay", outcome).inc(),
         server_name=config.general.server_name,
         from_address=address,
         from_name=name,

@@ -1,6 +1,6 @@
 """The exchange of statements with peers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -11,6 +11,8 @@ from sydentish.actions.ports import PushReceiver, StatementTaker
 from sydentish.config import Config
 from sydentish.domain.certificates import shortcomings
 from sydentish.domain.keys import KeyRing
+from sydentish.domain.peers import MOST_RECALLED
+from sydentish.domain.statements import Statement, Tombstone
 from sydentish.lifecycle import Listener
 from sydentish.metrics import Metrics
 from sydentish.parts.answering import Web
@@ -19,6 +21,7 @@ from sydentish.replication.credentials import TlsProblem, read_certificate
 from sydentish.replication.link import PeerLink
 from sydentish.replication.peers import Peers
 from sydentish.replication.pusher import Pusher
+from sydentish.replication.recall import Recall, Taker
 from sydentish.replication.receiver import Receiver
 from sydentish.replication.resync import Resync
 from sydentish.replication.tls import PeerTls, TlsEndpoint
@@ -39,11 +42,13 @@ class Exchange:
         pusher: sends them ours.
         receiver: takes theirs.
         secure: puts TLS in front of where the server listens for them.
+        tls: our certificate, and whom we trust; may change while the server runs.
     """
 
     pusher: Pusher
     receiver: PushReceiver
     secure: Callable[[IStreamServerEndpoint], IStreamServerEndpoint]
+    tls: PeerTls
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,10 @@ class Replication:
         if self.exchange is None:
             return []
         return web.replication(self.exchange.receiver, self.peers, self.exchange.secure)
+
+    def certificate_expires(self) -> float | None:
+        """When the certificate expires that peers are shown, in s since 1970; None if they are shown none."""
+        return None if self.exchange is None else self.exchange.tls.not_after_ms / 1000
 
     def wake(self) -> None:
         """Something may have been stated."""
@@ -109,15 +118,21 @@ def make_replication(
         keys=keys,
         taker=statements,
         pusher=pusher,
-        on_taken=on_taken,
+        on_taken=lambda stated: _note_taken(metrics, stated, on_taken),
         on_received=lambda peer, counts: _note_received(metrics, peer, counts),
         max_statements=options.max_statements,
         max_future_ms=options.max_future,
         now_ms=world.now_ms,
     )
-    peers = _peers(config, world, db, pusher.greet)
-    exchange = Exchange(pusher, receiver, lambda endpoint: TlsEndpoint(endpoint, tls, world.reactor))
-    return Replication(peers, exchange)
+    exchange = _exchange(world, pusher, receiver, tls)
+    return Replication(_peers(config, world, db, pusher.greet), exchange)
+
+
+def _exchange(world: World, pusher: Pusher, receiver: Receiver, tls: PeerTls) -> Exchange:
+    def secure(endpoint: IStreamServerEndpoint) -> IStreamServerEndpoint:
+        return TlsEndpoint(endpoint, tls, world.reactor)
+
+    return Exchange(pusher, receiver, secure, tls)
 
 
 def _peers(config: Config, world: World, db: Database, on_known: Callable[[], None]) -> Peers:
@@ -196,10 +211,60 @@ def make_resync(
     )
 
 
+def make_recall(
+    config: Config,
+    world: World,
+    *,
+    db: Database,
+    keys: KeyRing,
+    tls: PeerTls,
+    statements: Taker,
+    all_addresses: bool,
+    on_progress: Callable[[int, int], None],
+) -> Recall:
+    """What asks peers back after a backup was restored; see there."""
+    receiver = Receiver(
+        db=db,
+        keys=keys,
+        taker=statements,
+        pusher=_Nobody(),
+        on_taken=lambda _taken: None,
+        on_received=lambda _peer, _counts: None,
+        max_statements=MOST_RECALLED,
+        max_future_ms=config.replication.max_future,
+        now_ms=world.now_ms,
+    )
+    return Recall(
+        db=db,
+        keys=keys,
+        link=peer_link(config, world, tls),
+        taker=statements,
+        receiver=receiver,
+        max_future_ms=config.replication.max_future,
+        now_ms=world.now_ms,
+        all_addresses=all_addresses,
+        on_progress=on_progress,
+    )
+
+
+class _Nobody:
+    """Where no server runs, nobody waits for signs of life."""
+
+    def heard_from(self, server_name: str) -> None:
+        """See `SignsOfLife`."""
+
+
 def _note_push(metrics: Metrics, peer: str, outcome: str, seconds: float) -> None:
     metrics.replication_pushes.labels(peer, outcome).inc()
     if outcome == "accepted":
         metrics.replication_push_seconds.labels(peer).observe(seconds)
+
+
+def _note_taken(metrics: Metrics, statements: Sequence[Statement], on_taken: Callable[[], None]) -> None:
+    on_taken()
+    for each in statements:
+        counter = metrics.bindings_removed if isinstance(each, Tombstone) else metrics.bindings_made
+        counter.labels(each.threepid.medium, "peer").inc()
 
 
 def _note_received(metrics: Metrics, peer: str, counts: Mapping[str, int]) -> None:

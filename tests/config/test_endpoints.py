@@ -171,7 +171,7 @@ def test_a_plain_listener_is_as_any_other(text):
 @pytest.mark.parametrize("text", ["ssl:4434", "ssl:4434:privateKey=/a.pem", "ssl"])
 def test_a_plain_listener_has_no_tls_of_its_own(text):
     assert refused(endpoints.plain_listener, text) == (
-        "must begin with one of tcp, tcp6, unix and a colon: TLS is always added, with certificate_file"
+        "must begin with one of tcp, tcp6, unix, systemd and a colon: TLS is always added, with certificate_file"
     )
 
 
@@ -212,3 +212,48 @@ def test_listeners_that_are_not(one, other):
 def test_the_path_of_a_unix_socket():
     assert str(endpoints.socket_path(r"unix:/run/a\:b:mode=660")) == "/run/a:b"
     assert str(endpoints.socket_path("unix:backlog=9:address=/run/a")) == "/run/a"
+
+
+# --- sockets that systemd has made ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("systemd:name=public", ("public", None)),
+        ("systemd:public", ("public", None)),
+        ("systemd:name=sydentish.socket", ("sydentish.socket", None)),
+        ("systemd:index=0", (None, 0)),
+        ("systemd:index=12", (None, 12)),
+    ],
+)
+def test_a_socket_of_systemd_is_found_by_its_name_or_its_number(text, meant):
+    for parser in (endpoints.listener, endpoints.internal_listener, endpoints.plain_listener):
+        assert parser(text) == text
+    assert endpoints.inherited(text) == meant
+    assert endpoints.is_local_and_plain(text)
+    assert not endpoints.is_unix(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "systemd",
+        "systemd:",
+        "systemd:name=",
+        "systemd:name=a b",
+        "systemd:name=a:index=0",
+        "systemd:index=-1",
+        "systemd:index=x",
+    ],
+)
+def test_what_is_no_socket_of_systemd_is_refused(text):
+    assert "must " in refused(endpoints.listener, text)
+
+
+def test_a_socket_of_systemd_is_for_one_listener():
+    assert endpoints.collide("systemd:name=a", "systemd:a")
+    for other in ("systemd:name=b", "systemd:index=0", "tcp:8090", "unix:/a:mode=660"):
+        assert not endpoints.collide("systemd:name=a", other)
+        assert not endpoints.collide(other, "systemd:name=a")
+    assert endpoints.inherited("tcp:8090") is None

@@ -133,7 +133,7 @@ def test_what_is_wrong_with_an_option(problems, option, wrong):
 def test_tls_is_never_asked_for(problems, section):
     assert problems(section.replace("tcp:0", "tcp:1\n  ssl:4434")) == [
         (
-            "5: [replication] listeners: `ssl:4434` must begin with one of tcp, tcp6, unix and a colon: "
+            "5: [replication] listeners: `ssl:4434` must begin with one of tcp, tcp6, unix, systemd and a colon: "
             "TLS is always added, with certificate_file"
         )
     ]
