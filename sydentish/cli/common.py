@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from sydentish.cli.printing import print_line
 from sydentish.config import Config, ConfigError, load
 from sydentish.domain.keys import KeyRing
 from sydentish.keyfiles import KeyProblem, NoKey, load_keys
@@ -16,6 +17,7 @@ from sydentish.keyfiles import KeyProblem, NoKey, load_keys
 DEFAULT_CONFIG = "/etc/sydentish/sydentish.conf"
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 def config_option(command: F) -> F:
@@ -57,6 +59,18 @@ def read_keys(config: Config, config_path: Path) -> KeyRing:
         refuse(told_of_keys(problem, config_path))
 
 
+def parsed(parser: Callable[[str], T], value: str) -> T:
+    """What is given on the command line, read as in the configuration.
+
+    Raises:
+        click.BadParameter: it is wrong.
+    """
+    try:
+        return parser(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 def told(error: OSError) -> str:
     """What the operator is told of a file that cannot be used: which, and why."""
     reason = error.strerror or str(error)
@@ -70,12 +84,12 @@ def told_of_keys(problem: KeyProblem, config_path: Path) -> str:
 
 def cannot_run(problem: str) -> NoReturn:
     """Ends the program because of what it met, with the status of a failure that may pass."""
-    click.echo(problem, err=True)
+    print_line(problem, err=True)
     sys.exit(1)
 
 
 def refuse(*problems: str) -> NoReturn:
     """Ends the program because of what the operator has set up, with the status that means just that."""
     for problem in problems:
-        click.echo(problem, err=True)
+        print_line(problem, err=True)
     sys.exit(os.EX_CONFIG)

@@ -21,6 +21,7 @@ Progress = Callable[[int, int], None]
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 # Below it, the next smaller unit tells more: 90 min, 36 h.
 _ENOUGH = 2
+_SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
 def now_ms() -> int:
@@ -33,8 +34,22 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
+def shown(text: str) -> str:
+    """A line as a terminal may have it: what could steer the terminal, or make two lines of one, is a `?`.
+
+    Much of what is printed was said by others, or stands in a database that anybody may have written.
+    """
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def print_line(text: str, *, err: bool = False) -> None:
+    """Prints a line in which something of others stands."""
+    click.echo(shown(text), err=err)
+
+
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Prints rows, each column as wide as its widest cell."""
+    rows = [[shown(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -43,7 +58,7 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 def print_fields(fields: Sequence[tuple[str, str]]) -> None:
     """Prints what is known of one thing, a line for each; one without a name goes on with the one before."""
     for name, value in fields:
-        click.echo(f"{name + ':' if name else '':<19}{value}")
+        print_line(f"{name + ':' if name else '':<19}{value}")
 
 
 def age(ms: int) -> str:
@@ -68,14 +83,23 @@ def moment(ts: int | None, now_ms: int) -> str:
     return f"{told} ({ago(ts, now_ms)})" if ts <= now_ms else f"{told} (in {age(ts - now_ms)})"
 
 
+def size(number: int) -> str:
+    """How much something takes: `512 bytes`, `3.4 MiB`."""
+    for unit, name in _SIZES:
+        if number >= unit:
+            return f"{number / unit:.1f} {name}"
+    return f"{number} bytes"
+
+
 @contextmanager
-def progress(label: str) -> Iterator[Progress]:
+def progress(label: str, *, hidden: bool = False) -> Iterator[Progress]:
     """A bar that shows on a terminal how far long work is, on standard error; elsewhere nothing is shown.
 
     Args:
         label: what is being done.
+        hidden: show nothing there either, since it would stand among what is printed.
     """
-    if not sys.stderr.isatty():
+    if hidden or not sys.stderr.isatty():
         yield lambda _done, _of: None
         return
     with click.progressbar(length=1, label=label, file=sys.stderr) as bar:

@@ -1,5 +1,6 @@
 """Commands that wait for something: the reactor, and the database beside a server that may be using it."""
 
+import signal
 import sqlite3
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -13,6 +14,7 @@ from twisted.python.failure import Failure
 from sydentish.cli.common import cannot_run, told
 from sydentish.config import Config
 from sydentish.domain.errors import Busy
+from sydentish.owners import as_owner_of
 from sydentish.parts.store import database
 from sydentish.parts.world import World, make_world
 from sydentish.store.database import Database
@@ -45,6 +47,7 @@ def run(work: Callable[[World], Coroutine[Any, Any, T]]) -> T:
     ended = False
 
     def begin() -> None:
+        _hear_hangup(reactor)
         Deferred.fromCoroutine(work(make_world(reactor))).addBoth(note).addBoth(end)
 
     def note(result: object) -> None:
@@ -74,8 +77,14 @@ def run(work: Callable[[World], Coroutine[Any, Any, T]]) -> T:
     return result
 
 
+def _hear_hangup(reactor: Any) -> None:  # noqa: ANN401 - several interfaces
+    """Has SIGHUP end the reactor as SIGTERM does, where `stoppable` wants that: raised in its midst, it could get lost."""
+    if signal.getsignal(signal.SIGHUP) == signal.default_int_handler:
+        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reactor.stop))
+
+
 def run_with_database(config: Config, work: Callable[[World, Database], Awaitable[T]]) -> T:
-    """As `run`, for what needs the database, which a server may use meanwhile; nothing is made or migrated here.
+    """As `run`, for what needs the database, which a server may use meanwhile; nothing is made or migrated reactor.
 
     Args:
         config: what the operator has chosen.
@@ -93,14 +102,15 @@ async def with_database(config: Config, world: World, work: Callable[[World, Dat
         Busy: it does not answer.
     """
     db = database(config, world)
-    try:
-        db.startService()
-    except sqlite3.Error as error:
-        raise SchemaError(f"{config.database.path}: cannot be opened as a database: {error}") from error
-    try:
-        return await work(world, db)
-    finally:
-        await db.stopService()
+    with as_owner_of(config.database.path.parent):
+        try:
+            db.startService()
+        except sqlite3.Error as error:
+            raise SchemaError(f"{config.database.path}: cannot be opened as a database: {error}") from error
+        try:
+            return await work(world, db)
+        finally:
+            await db.stopService()
 
 
 def must_have_database(config: Config) -> None:
@@ -112,16 +122,22 @@ def must_have_database(config: Config) -> None:
 def has_database(config: Config) -> bool:
     """Whether there is a database; ends the program if there is one that this version cannot use."""
     try:
-        return _is_current(config.database.path)
+        return is_current(config.database.path)
     except SchemaError as problem:
         cannot_run(str(problem))
 
 
-def _is_current(path: Path) -> bool:
+def is_current(path: Path) -> bool:
+    """Whether there is a database.
+
+    Raises:
+        SchemaError: there is one that this version cannot use.
+    """
     newest = shipped_steps()[-1].number
     if not _exists(path):
         return False
-    version = sqlite_schema(path, newest)
+    with as_owner_of(path.parent):
+        version = sqlite_schema(path, newest)
     if version < newest:
         raise SchemaError(
             f"{path}: has schema {version}, this version needs {newest}: "

@@ -34,26 +34,27 @@ class _Finding:
     key: str = ""
 
 
-def look_around(config: Config) -> Surroundings:
+def look_around(config: Config, *, starting: bool = False) -> Surroundings:
     """Looks at what the configuration says of directories and files; makes and changes nothing.
 
     Args:
         config: what the operator has chosen.
+        starting: whether the server is about to start: a directory that somebody may yet make is a problem then.
     """
     data_dir, database = config.general.data_dir, config.database.path
     findings = [
         *_under("database", "path", _database(database)),
         *_under("log", "file", _log_file(config.log.file)),
-        *_sockets(config),
+        *_sockets(config, starting=starting),
     ]
     if data_dir.absolute() == database.parent.absolute():
-        findings = [*_under("general", "data_dir", _folder(data_dir)), *findings]
+        findings = [*_under("general", "data_dir", _folder(data_dir, starting=starting)), *findings]
     else:
         # The server writes where the database is.
-        others = _under("general", "data_dir", _folder(data_dir))
+        others = _under("general", "data_dir", _folder(data_dir, starting=starting))
         findings = [
             *(replace(finding, harmless=True) for finding in others),
-            *_under("database", "path", _folder(database.parent)),
+            *_under("database", "path", _folder(database.parent, starting=starting)),
             *findings,
         ]
     return Surroundings(
@@ -81,7 +82,7 @@ def _under(section: str, key: str, findings: Iterator[_Finding]) -> Iterator[_Fi
         yield _Finding(told(error), section=section, key=key)
 
 
-def _sockets(config: Config) -> Iterator[_Finding]:
+def _sockets(config: Config, *, starting: bool) -> Iterator[_Finding]:
     for section, key, listeners in (
         ("http", "listeners", config.http.listeners),
         ("http", "internal_listeners", config.http.internal_listeners),
@@ -89,10 +90,10 @@ def _sockets(config: Config) -> Iterator[_Finding]:
         ("replication", "listeners", config.replication.listeners),
     ):
         for listener in filter(endpoints.is_unix, listeners):
-            yield from _under(section, key, _socket(endpoints.socket_path(listener)))
+            yield from _under(section, key, _socket(endpoints.socket_path(listener), starting=starting))
 
 
-def _socket(path: Path) -> Iterator[_Finding]:
+def _socket(path: Path, *, starting: bool) -> Iterator[_Finding]:
     folder = path.absolute().parent
     if _exists(folder):
         if not folder.is_dir():
@@ -104,12 +105,12 @@ def _socket(path: Path) -> Iterator[_Finding]:
     elif folder.is_relative_to(_RUN):
         # It can be there from the start of the service to its end only.
         way = f"or let systemd make it (RuntimeDirectory={folder.relative_to(_RUN)})"
-        yield _Finding(f"{folder}: there is no such directory: make it, {way}", harmless=True)
+        yield _Finding(f"{folder}: there is no such directory: make it, {way}", harmless=not starting)
     else:
         yield _Finding(f"{folder}: there is no such directory: make it")
 
 
-def _folder(folder: Path) -> Iterator[_Finding]:
+def _folder(folder: Path, *, starting: bool) -> Iterator[_Finding]:
     if not _exists(folder):
         nearest = next(parent for parent in folder.absolute().parents if _exists(parent))
         if not nearest.is_dir():
@@ -117,7 +118,7 @@ def _folder(folder: Path) -> Iterator[_Finding]:
             return
         why = _refusal(nearest, os.W_OK | os.X_OK)
         way = "or start once with: sydentish serve --init" if why is None else f"as another user, for {why}"
-        yield _Finding(f"{folder}: there is no such directory: make it, {way}", harmless=True)
+        yield _Finding(f"{folder}: there is no such directory: make it, {way}", harmless=not starting)
     elif not folder.is_dir():
         yield _Finding(f"{folder}: is no directory")
     elif why := _refusal(folder, os.W_OK | os.X_OK):

@@ -1,15 +1,10 @@
 """`check-config`: what it tells of the file, of what the file names, and with which status."""
 
 import os
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+from standins.certificates import weak_certificate
 from unprivileged import unprivileged_folder
 
 from sydentish.cli import main
@@ -197,16 +192,6 @@ def test_a_socket_without_a_directory_is_told_with_its_line(conf, tmp_path):
     conf.write_text(f"{conf.read_text()}[http]\ninternal_listeners = unix:{tmp_path}/no/x.sock\n")
     problem = f"{conf}:6: [http] internal_listeners: {tmp_path}/no: there is no such directory: make it"
     assert checked("-c", conf) == (os.EX_CONFIG, [problem])
-
-
-def weak_certificate():
-    """Key and certificate that are well-formed, and too weak for TLS of today."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "example.org")])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return private + builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
 
 
 def test_a_certificate_that_tls_refuses_is_told(conf, tmp_path):

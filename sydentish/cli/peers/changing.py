@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import click
 
-from sydentish.cli.common import config_option, read_config
-from sydentish.cli.peers.known import name_argument, parsed
+from sydentish.cli.common import config_option, parsed, read_config
+from sydentish.cli.peers.known import name_argument
 from sydentish.cli.running import CannotDo, run_with_database
 from sydentish.config import Config, network
 from sydentish.config.replication import certificate_names, names_of, peer_keys

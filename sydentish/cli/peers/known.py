@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from sydentish.cli.common import parsed
 from sydentish.config import Config, network
 from sydentish.domain.peers import Peer
 from sydentish.store.progress import PeerReport
@@ -90,18 +91,3 @@ def name_argument(command: F) -> F:
 
 def _server_name(_context: click.Context, _argument: click.Parameter, value: str) -> str:
     return parsed(network.server_name, value)
-
-
-T = TypeVar("T")
-
-
-def parsed(parser: Callable[[str], T], value: str) -> T:
-    """What is given, read as in the configuration.
-
-    Raises:
-        click.BadParameter: it is wrong.
-    """
-    try:
-        return parser(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None

@@ -1,28 +1,22 @@
 """`sydentish peers list` and `show`."""
 
-import re
-import shlex
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 
-from sydentish.cli.common import cannot_run, config_option, read_config, read_keys, refuse
+from sydentish.cli.common import cannot_run, config_option, read_config
 from sydentish.cli.peers.known import Known, known_peers, name_argument
+from sydentish.cli.peers.ourselves import show_ourselves
 from sydentish.cli.peers.words import as_json, print_peers
 from sydentish.cli.printing import json_option, moment, now_ms, print_fields, print_json
 from sydentish.cli.running import has_database, run_with_database
-from sydentish.config import Config, network
-from sydentish.domain.keys import KeyRing
-from sydentish.parts.replication import peer_tls
+from sydentish.config import Config
 from sydentish.parts.world import World
-from sydentish.replication.credentials import TlsProblem
 from sydentish.store import progress
 from sydentish.store import pushes as push_rows
 from sydentish.store.database import Database, Tx
 from sydentish.store.progress import PeerReport
 
-_PORT = re.compile(r"(?:^tcp6?:|:port=)(?:port=)?([0-9]+)")
 _TOLD_BY = {
     "configuration": "the configuration",
     "command": "sydentish peers add",
@@ -65,7 +59,7 @@ def show(config_path: Path, as_json_: bool, name: str) -> None:  # noqa: FBT001 
     """
     config = read_config(config_path)
     if name == config.general.server_name:
-        _show_ourselves(config, config_path, as_json_=as_json_)
+        show_ourselves(config, config_path, as_json_=as_json_)
         return
     known, parked = _look(config, name)
     peer = next((each for each in known if each.peer.name == name), None)
@@ -125,54 +119,3 @@ def _print(peer: Known, parked: Parked) -> None:
     if peer.note is not None:
         lines.append(("note", peer.note))
     print_fields(lines)
-
-
-def _show_ourselves(config: Config, config_path: Path, *, as_json_: bool) -> None:
-    name = config.general.server_name
-    keys = read_keys(config, config_path)
-    try:
-        tls = peer_tls(config)
-    except TlsProblem as problem:
-        refuse(str(problem))
-    names = [] if tls is None else [each for each in tls.certificate_names if _is_usable(each)]
-    url = _suggested_url(config)
-    if as_json_:
-        key = {keys.active.key_id: keys.active.public_key}
-        print_json({"name": name, "url": url, "keys": key, "certificate_names": names})
-        return
-    click.echo("# For the configuration of a peer; check the url: it is only a guess.")
-    click.echo("\n".join(_section(keys, url, names)))
-    click.echo("\n# Or, without a restart there:")
-    click.echo(shlex.join(_command(keys, url, names)))
-    if not names:
-        click.echo("warning: [replication] certificate_file is not set: nothing can be exchanged", err=True)
-    elif not config.replication.listeners:
-        click.echo("warning: [replication] listeners is not set: nothing can be received", err=True)
-
-
-def _section(keys: KeyRing, url: str, names: list[str]) -> list[str]:
-    lines = [f"[peer {keys.server_name}]", f"url = {url}"]
-    lines.append(f"keys = {keys.active.key_id} {keys.active.public_key}")
-    return [*lines, f"certificate_names = {', '.join(names)}"] if names else lines
-
-
-def _command(keys: KeyRing, url: str, names: list[str]) -> list[str]:
-    key = f"{keys.active.key_id} {keys.active.public_key}"
-    options = [part for name in names for part in ("--certificate-name", name)]
-    return ["sydentish", "peers", "add", keys.server_name, "--url", url, "--key", key, *options]
-
-
-def _suggested_url(config: Config) -> str:
-    """Where peers perhaps reach this server: the public host, and the first port that it listens on for them."""
-    host = urlsplit(config.general.public_base_url).hostname or ""
-    host = f"[{host}]" if ":" in host else host
-    ports = [found[1] for each in config.replication.listeners if (found := _PORT.search(each))]
-    return f"https://{host}:{ports[0] if ports else 'PORT'}"
-
-
-def _is_usable(name: str) -> bool:
-    """Whether a name in a certificate can be that of a peer."""
-    try:
-        return network.certificate_name(name) == name
-    except ValueError:
-        return False

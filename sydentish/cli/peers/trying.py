@@ -9,7 +9,7 @@ import click
 
 from sydentish.cli.common import cannot_run, config_option, read_config, read_keys, refuse
 from sydentish.cli.peers.known import name_argument
-from sydentish.cli.printing import Progress, json_option, print_json, progress
+from sydentish.cli.printing import Progress, json_option, print_json, print_line, progress
 from sydentish.cli.running import CannotDo, must_have_database, run, run_with_database, with_database
 from sydentish.config import Config
 from sydentish.domain.keys import KeyRing
@@ -53,7 +53,7 @@ def test(config_path: Path, as_json_: bool, name: str) -> None:  # noqa: FBT001 
         print_json({"peer": name, "ok": well, "steps": [asdict(each) for each in findings]})
     else:
         for each in findings:
-            click.echo(f"ok: {each.told}" if each.ok else f"failed: {each.told}; {each.remedy}")
+            print_line(f"ok: {each.told}" if each.ok else f"failed: {each.told}; {each.remedy}")
     sys.exit(0 if well else 1)
 
 
@@ -148,4 +148,4 @@ def _print(name: str, found: Resynced) -> None:
         if number:
             click.echo(f"{number} {told}")
     for number, reason in sorted(found.refused.items()):
-        click.echo(f"refused: {number}: {reason}")
+        print_line(f"refused: {number}: {reason}")

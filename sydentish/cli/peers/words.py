@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import click
 
 from sydentish.cli.peers.known import Known
-from sydentish.cli.printing import NOTHING, age, ago, print_table
+from sydentish.cli.printing import NOTHING, age, ago, print_line, print_table
 
 _SHORT = 60
 _HEAD = ("NAME", "STATE", "BEHIND", "WAITING", "PARKED", "SENT", "RECEIVED", "LAST FAILURE")
@@ -19,7 +19,7 @@ def print_peers(peers: Sequence[Known], now_ms: int) -> None:
     print_table([_HEAD, *(_row(peer, now_ms) for peer in peers)])
     for peer in peers:
         if peer.note is not None:
-            click.echo(f"{peer.peer.name}: {peer.note}")
+            print_line(f"{peer.peer.name}: {peer.note}")
 
 
 def _row(peer: Known, now_ms: int) -> tuple[str, ...]:

@@ -1,0 +1,158 @@
+"""`sydentish restore`."""
+
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from sydentish.cli.archives import DATABASE, is_archive, unpack
+from sydentish.cli.common import cannot_run, config_option, read_config, told
+from sydentish.cli.peers.recalling import AGAIN, all_asked, ask_back, print_recalled
+from sydentish.cli.printing import Progress, moment, now_ms, progress
+from sydentish.cli.stopping import stoppable
+from sydentish.config import Config
+from sydentish.domain.keys import Key
+from sydentish.keyfiles import KeyProblem, inventory, make_private
+from sydentish.keyfiles.writing import write
+from sydentish.owners import as_owner_of
+from sydentish.store.copies import Contents, CopyProblem, checked_contents, copy_pages, opened, workshop
+from sydentish.store.migrate import SchemaError, Step, migrate_sqlite, shipped_steps
+from sydentish.store.peek import check_sqlite_file
+from sydentish.store.restoring import InUse, adapt_file, check_unused, last_number, put_in_place
+
+_TakeOut = Callable[[Path, Progress], Sequence[Key]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Restored:
+    """What was done: the file in which the former database is kept, and what is to be said of the keys."""
+
+    kept: Path | None
+    keys: str
+
+
+@click.command()
+@config_option
+@click.option("--yes", is_flag=True, help="Do not ask whether the present database may be replaced.")
+@click.option("--offline", is_flag=True, help="Do not ask the peers for what was stated since the backup.")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def restore(config_path: Path, yes: bool, offline: bool, file: Path) -> None:  # noqa: FBT001 - flags
+    """Put a backup in the place of the database, and ask the peers for what was stated since it was made.
+
+    The server must not run. The database that was there is kept beside it. Keys of the backup are taken if there are none.
+    Exit status 1, too, when the database is restored, but a peer could not be asked.
+
+    Example: sydentish restore /var/backups/sydentish.db
+    """
+    config = read_config(config_path)
+    path = config.database.path
+    try:
+        with stoppable("nothing was changed"):
+            make_private(path.parent)
+            # Whoever runs this may be let read more than the owner of the database: the program itself, too.
+            steps = shipped_steps()
+            if path.exists() and file.samefile(path):
+                cannot_run(f"{file}: is the database itself")
+            with _opened(file, steps[-1].number) as take_out, as_owner_of(path.parent):
+                kept, keys = _restore(config, file, take_out, steps, yes=yes)
+            done = _Restored(kept, _install(config.general.key_dir, keys))
+    except InUse:
+        cannot_run(f"{path}: is in use; stop the server, and whatever else has it open, first")
+    except (SchemaError, CopyProblem, KeyProblem) as problem:
+        cannot_run(str(problem))
+    except OSError as error:
+        cannot_run(f"nothing was changed: {told(error)}")
+    except sqlite3.Error as error:
+        cannot_run(f"nothing was changed: {error}; is there room on the disk of {path.parent}?")
+    _print(config, done)
+    if offline:
+        click.echo(f"The peers were not asked for what was stated since. Do that with: {AGAIN}")
+        return
+    found = ask_back(config, config_path)
+    if found:
+        print_recalled(config, found)
+    sys.exit(0 if all_asked(found) else 1)
+
+
+def _restore(
+    config: Config, file: Path, take_out: _TakeOut, steps: list[Step], *, yes: bool
+) -> tuple[Path | None, Sequence[Key]]:
+    """Makes a copy of the backup that the server can go on from, and puts it in place.
+
+    Returns:
+        Where the former database is kept, and the keys of the backup.
+    """
+    path = config.database.path
+    if path.exists():
+        # It is looked at again when it counts; what takes long is better refused at once.
+        check_unused(path)
+    with workshop(path) as folder:
+        copy = folder / DATABASE
+        with progress("Reading the backup") as on_progress:
+            keys = take_out(copy, on_progress)
+        found = checked_contents(copy, steps[-1].number)
+        migrate_sqlite(copy, config.database.busy_timeout, now_ms(), steps)
+        adapt_file(copy, config.general.server_name, config.peers, last_number(path), now_ms())
+        _confirm(path, file, found, yes=yes)
+        with progress("Restoring the database") as on_progress:
+            kept = put_in_place(copy, path, on_progress)
+    return kept, keys
+
+
+@contextmanager
+def _opened(file: Path, newest: int) -> Iterator[_TakeOut]:
+    """What copies the database of a backup, and tells which keys came with it."""
+    if is_archive(file):
+        with file.open("rb") as archive:
+            yield lambda copy, _: unpack(archive, copy)
+        return
+    check_sqlite_file(file, newest)
+    with opened(file) as backup:
+
+        def take_out(copy: Path, on_progress: Progress) -> Sequence[Key]:
+            copy_pages(backup, copy, on_progress)
+            return ()
+
+        yield take_out
+
+
+def _confirm(path: Path, file: Path, found: Contents, *, yes: bool) -> None:
+    newest = "" if found.newest_ts is None else f", the newest of {moment(found.newest_ts, now_ms())}"
+    click.echo(f"{file}: schema {found.schema}, {found.rows['associations']} associations{newest}")
+    if path.exists() and not yes:
+        click.confirm(f"Replace {path} by it?", abort=True, err=True)
+
+
+def _install(key_dir: Path, keys: Sequence[Key]) -> str:
+    """Writes the keys of a backup where there are none; what is to be said of it."""
+    present = {(each.key.key_id, each.key.public_key) for each in inventory(key_dir)}
+    if not keys:
+        return (
+            "" if present else f"{key_dir}: there are no signing keys, and none in the backup: put them there"
+        )
+    if not present:
+        make_private(key_dir)
+        with as_owner_of(key_dir):
+            for key in keys:
+                write(key_dir, key, key.state, None)
+        return f"{key_dir}: the {len(keys)} keys of the backup are there now"
+    if {(key.key_id, key.public_key) for key in keys} != present:
+        return f"{key_dir}: has other keys than the backup, and was left as it is"
+    return ""
+
+
+def _print(config: Config, done: _Restored) -> None:
+    click.echo(f"{config.database.path}: is restored")
+    if done.kept is not None:
+        click.echo(f"The database that was there is kept as {done.kept}: delete it when all is well.")
+    if done.keys:
+        click.echo(done.keys)
+    click.echo(
+        "Accounts, access tokens and open sessions are as they were then: who has registered since registers again, who has "
+        "logged out since is logged in again, and what was erased since is back (sydentish erase). What was "
+        "delivered since is delivered again."
+    )

@@ -1,0 +1,5 @@
+"""`sydentish import-sydent`."""
+
+from sydentish.cli.sydent.command import import_sydent
+
+__all__ = ["import_sydent"]

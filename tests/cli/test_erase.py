@@ -1,0 +1,178 @@
+"""`erase`: the command as a process, on a real database."""
+
+import os
+from contextlib import closing
+
+import pytest
+from click.testing import CliRunner
+from store_tools import START_MS, contents, rows
+
+from sydentish.cli import main
+from sydentish.domain.associations import Association
+from sydentish.domain.peers import Peer
+from sydentish.domain.threepids import EMAIL, MSISDN, Threepid
+from sydentish.domain.validation import Session
+from sydentish.store import accounts, associations, peers, validation
+from sydentish.store.sqlite import connect
+
+ANN = "@ann:hs.example.org"
+MAIL, PHONE = "ann.canary@example.org", "447700900001"
+PEER = "id.example.net"
+USAGE = 2
+
+
+def fill(house):
+    def put(tx):
+        house.statements.bind(tx, Threepid(EMAIL, MAIL), ANN, START_MS)
+        house.statements.bind(tx, Threepid(MSISDN, PHONE), ANN, START_MS)
+        session = Session("sid", Threepid(EMAIL, MAIL), "hash", 1, None, START_MS, None)
+        validation.add_session(tx, session)
+        accounts.add_account(tx, ANN, START_MS)
+        accounts.add_token(tx, "t", ANN, START_MS)
+
+    house.write(put)
+
+
+def on_disk(house):
+    """All that the files of the database hold."""
+    return b"".join(
+        path.read_bytes() for path in house.path.parent.iterdir() if path.name.startswith(house.path.name)
+    ).lower()
+
+
+@pytest.mark.parametrize(
+    "given", [MAIL, "ANN.Canary@EXAMPLE.org", f"  {MAIL} "], ids=["as stored", "upper case", "blanks"]
+)
+def test_after_it_the_address_is_nowhere_on_the_disk(command_house, given):
+    fill(command_house)
+    assert MAIL.encode() in on_disk(command_house)
+    status, out, err = command_house.run("erase", "--address", given, "--yes")
+    assert (status, err) == (0, "")
+    assert MAIL.encode() not in on_disk(command_house)
+    assert PHONE.encode() in on_disk(command_house)
+    assert out.splitlines()[:5] == [
+        "Erased:",
+        "       1  associations",
+        "       1  validation sessions",
+        "       1  rows of the outbox",
+        "What remains:",
+    ]
+    assert "a keyed hash of 1 addresses" in out
+    assert "they are not told of this (hs.example.org)" in out
+    assert MAIL not in out.lower()
+
+
+@pytest.mark.parametrize("given", [PHONE, f"+{PHONE}", "+44 (7700) 900-001"])
+def test_a_telephone_number_is_found_as_people_write_it(command_house, given):
+    fill(command_house)
+    found = command_house.json("erase", "--address", given, "--yes")
+    assert found["erased"]["associations"] == 1
+    assert PHONE.encode() not in on_disk(command_house)
+
+
+def test_a_user_goes_with_every_address(command_house):
+    fill(command_house)
+    found = command_house.json("erase", "--mxid", ANN, "--yes")
+    assert {kind: number for kind, number in found["erased"].items() if number} == {
+        "associations": 2,
+        "sessions": 1,
+        "outbox_rows": 2,
+        "accounts": 1,
+        "access_tokens": 1,
+    }
+    assert found["remains"] == {
+        "addresses_waiting_for_peers": 0,
+        "peers": [],
+        "hashed_addresses": 2,
+        "homeservers_not_told": ["hs.example.org"],
+        "left_the_disk": True,
+        "copies": [],
+    }
+    for text in (MAIL, PHONE, ANN):
+        assert text.encode() not in on_disk(command_house)
+    again = command_house.json("erase", "--mxid", ANN, "--yes")
+    assert not any(again["erased"].values())
+    assert (
+        command_house.run("erase", "--mxid", ANN, "--yes")[1] == "Erased: nothing, since nothing is stored\n"
+    )
+
+
+def test_a_dry_run_asks_nothing_and_changes_nothing(command_house):
+    fill(command_house)
+    before = contents(command_house.path)
+    status, out, _ = command_house.run("erase", "--mxid", ANN, "--dry-run")
+    assert (status, out.splitlines()[0]) == (0, "Would be erased:")
+    found = command_house.json("erase", "--mxid", ANN, "--dry-run")
+    assert (found["dry_run"], found["remains"]["left_the_disk"]) == (True, None)
+    assert contents(command_house.path) == before
+    assert command_house.json("erase", "--mxid", ANN, "--yes")["erased"] == found["erased"]
+
+
+@pytest.mark.parametrize(("answer", "status", "left"), [(b"n\n", 1, 2), (b"", 1, 2), (b"y\n", 0, 0)])
+def test_it_asks_before_it_erases(command_house, answer, status, left):
+    fill(command_house)
+    found, out, err = command_house.run("erase", "--mxid", ANN, stdin=answer)
+    assert found == status
+    assert f"Erase all that is stored about {ANN} and every address of theirs, for good?" in err
+    assert bool(out) == (left == 0)
+    assert len(rows(command_house.path, "SELECT * FROM associations")) == left
+
+
+def test_what_remains_with_peers_and_in_copies_is_told(command_house):
+    fill(command_house)
+    folder = command_house.path.parent
+    copies = [folder / name for name in ("sydentish.db.before-0005", "sydentish.db.before-restore")]
+    for copy in copies:
+        copy.write_bytes(b"old")
+    for name in (".sydentish.db.abcdefgh.part", "import-sydent-abcdefgh"):
+        (folder / name).mkdir()
+        copies.append(folder / name)
+
+    def peer_states(tx):
+        peers.add(tx, Peer(PEER, f"https://{PEER}", {"ed25519:0": "key"}, (PEER,)), START_MS)
+        stated = Association(Threepid(EMAIL, "theirs@example.org"), ANN, 5, 0, 9, PEER, 7)
+        associations.put(tx, stated, "{}")
+
+    command_house.write(peer_states)
+    status, out, _ = command_house.run("erase", "--mxid", ANN, "--yes")
+    assert status == 0
+    assert "       1    of these stated by peers" in out.splitlines()
+    assert f"3 addresses, until every peer has acknowledged that they are unbound ({PEER})" in out
+    assert f"to be deleted by you: {', '.join(sorted(map(str, copies)))}" in out
+    assert "your own backups" in out
+    assert len(rows(command_house.path, "SELECT * FROM tombstones")) == 3
+
+
+def test_beside_whoever_reads_the_traces_are_told_of(command_house):
+    fill(command_house)
+    with closing(connect(command_house.path, 5000, read_only=True)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM associations").fetchone()
+        status, out, _ = command_house.run("erase", "--address", MAIL, "--yes")
+        assert status == 0
+        assert "traces in the database file, which is in use" in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--address", MAIL, "--mxid", ANN],
+        ["--address", "nobody"],
+        ["--mxid", "ann"],
+        ["--address", MAIL, "--medium", "fax"],
+        ["--address", MAIL, "--medium", "msisdn"],
+    ],
+)
+def test_what_is_asked_must_be_clear(command_house, arguments):
+    done = CliRunner().invoke(main, ["erase", *arguments, "--yes", "-c", str(command_house.conf)])
+    assert done.exit_code == USAGE
+    assert "canary" not in done.output
+
+
+def test_without_keys_it_says_how_to_get_them(command_house):
+    for path in (command_house.folder / "data" / "keys").iterdir():
+        path.unlink()
+    status, _, err = command_house.run("erase", "--address", MAIL, "--yes")
+    assert status == os.EX_CONFIG
+    assert "sydentish keys generate" in err
