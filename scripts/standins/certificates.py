@@ -1,11 +1,16 @@
 """A throw-away certificate authority, and server certificates from it."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLContextFactory
 from zope.interface import implementer
@@ -66,3 +71,13 @@ class Authority:
         """
         issued = self._ca.issue_cert(*names, not_after=not_after, common_name=common_name)
         return ServerCertificate(issued.private_key_and_cert_chain_pem.bytes())
+
+
+def weak_certificate() -> bytes:
+    """Key and certificate that are well-formed, and too weak for TLS of today."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "example.org")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return private + builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
