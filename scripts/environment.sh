@@ -54,6 +54,24 @@ install_program() {
         echo "${requirements[*]}" >".venv-$program/installed"
 }
 
+# Programs of other projects that tests run, from Debian's packages.
+tool_packages=(caddy curl git mmdebstrap nginx-light openssl prometheus python3-venv systemd)
+
+# Sees to it that the tools are there: prepare_tools
+# Takes root and the network, unless they are there already. None of them is started as a service.
+prepare_tools() (
+    dpkg --status "${tool_packages[@]}" >/dev/null 2>&1 && exit
+    echo "Installing ${tool_packages[*]} ..." >&2
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+        chmod +x /usr/sbin/policy-rc.d
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update
+    apt-get -qq install -y --no-install-recommends "${tool_packages[@]}" >/dev/null
+)
+
 # Whether these arguments of pytest run the tests that need a program: wants synapse tests/e2e -x
 # Paths that lie elsewhere do not, and who leaves them out.
 wants() {

@@ -30,6 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line(
             "markers", f"{marker}: needs {what}, which scripts/test installs where it can"
         )
+    config.addinivalue_line("markers", "packages: builds what is handed out, if SYDENTISH_REQUIRE_PACKAGES=1")
 
 
 @pytest_twisted.async_yield_fixture

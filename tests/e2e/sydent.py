@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sqlite3
+from collections.abc import Mapping
 from configparser import ConfigParser
 from contextlib import closing
 from dataclasses import dataclass
@@ -58,15 +59,23 @@ class Sydent:
         process: what runs, or None.
     """
 
-    def __init__(self, folder: Path, authority: Authority, name: str = NAME) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        authority: Authority,
+        name: str = NAME,
+        further: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         """Chooses ports and keys.
 
         Args:
             folder: for its configuration, its database and its certificate; must be there and empty.
             authority: vouches for it, and for the peers that it believes.
             name: its server name.
+            further: more options for its configuration, by section.
         """
         self.name = name
+        self._further = further or {}
         self.signing_key: SigningKey = generate_signing_key("0")
         self.process: _Process | None = None
         self._folder = folder
@@ -75,6 +84,16 @@ class Sydent:
         self.replication_url = f"https://localhost:{self._replication_port}"
         authority.write_ca(folder / "ca.pem")
         authority.issue("localhost", "127.0.0.1", common_name=name).write(folder / "tls.pem")
+
+    @property
+    def config(self) -> Path:
+        """Its configuration, from its first start on."""
+        return self._folder / "sydent.conf"
+
+    @property
+    def client_url(self) -> str:
+        """The base URL of its client API."""
+        return f"http://127.0.0.1:{self._client_port}"
 
     @property
     def public_key(self) -> str:
@@ -122,7 +141,7 @@ class Sydent:
         """What it tells of an address, wherever it was bound: signed by the origin, and by itself."""
         answer = await self._ask(
             "GET",
-            f"http://127.0.0.1:{self._client_port}/_matrix/identity/api/v1/lookup",
+            f"{self.client_url}/_matrix/identity/api/v1/lookup",
             params={"medium": medium, "address": address},
         )
         return answer or None
@@ -199,9 +218,12 @@ class Sydent:
                 },
                 "crypto": {"ed25519.signingkey": f"ed25519 0 {encode_base64(self.signing_key.encode())}"},
             }
+            | {"email": {}}
             | {f"peer.{peer.name}": {"base_replication_url": peer.url} for peer in self._peers.values()}
         )
-        with (self._folder / "sydent.conf").open("w") as file:
+        for section, options in self._further.items():
+            configuration[section].update(options)
+        with self.config.open("w") as file:
             configuration.write(file)
 
 

@@ -137,7 +137,7 @@ async def test_metrics_tell_of_requests_mails_deliveries_and_the_process(town):
     metrics = await town.daemon.metrics()
     for line in (
         'sydentish_http_requests_total{method="POST",route="v2/3pid/bind",status="200"} 1.0',
-        'sydentish_mails_total{outcome="sent"} 1.0',
+        'sydentish_sends_total{channel="email",outcome="sent",provider="relay"} 1.0',
         'sydentish_outbox_rows{kind="onbind",state="dead"} 0.0',
         'sydentish_http_request_duration_seconds_count{route="v2/3pid/bind"} 1.0',
     ):

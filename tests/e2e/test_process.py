@@ -62,7 +62,7 @@ def test_a_generated_key_is_readable_by_its_owner_only_and_never_overwritten(tmp
     assert re.fullmatch(r"ed25519 0 [A-Za-z0-9+/]{43}\n", key.read_text())
     before = key.read_text()
     again = run("keys", "generate", "-c", str(daemon.config))
-    assert again.returncode == 78
+    assert again.returncode == 1
     assert key.read_text() == before
     assert before.split()[2] not in done.stdout + done.stderr + again.stdout + again.stderr
     assert run("check-config", "-c", str(daemon.config)).returncode == 0
@@ -95,7 +95,7 @@ async def test_a_database_of_a_newer_version_is_refused_and_left_alone(daemon):
     connection.commit()
     connection.close()
     process = Process("serve", "-c", str(daemon.config))
-    assert await process.ended.addTimeout(SECONDS, reactor) == 1
+    assert await process.ended.addTimeout(SECONDS, reactor) == os.EX_CONFIG
     assert "newer version" in process.output
     assert "Traceback" not in process.output
 

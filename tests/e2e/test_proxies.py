@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 import pytest_twisted
+from cli.doctoring import Patient
 from daemons import BASE, SECONDS, Daemon
 from standins.certificates import Authority
 from standins.ports import free_port
@@ -195,3 +196,14 @@ async def test_no_token_of_a_link_stands_in_a_log_of_the_proxy(proxy):
         path for path in proxy.folder.rglob("*") if path.is_file() and b"verysecret" in path.read_bytes()
     ]
     assert found == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_doctor_has_nothing_against_the_examples(proxy, tmp_path):
+    listener = f"tcp:{proxy.daemon.port}:interface=127.0.0.1"
+    patient = Patient(tmp_path, proxy.daemon.folder / "data", f"https://localhost:{proxy.port}", listener)
+    patient.env["SSL_CERT_FILE"] = str(proxy.folder / "ca.pem")
+    patient.sections = ["trusted_proxies = 127.0.0.1"]
+    findings = await patient.seen()
+    assert len(findings) > 8
+    assert [each for each in findings if each.result != "ok"] == []
