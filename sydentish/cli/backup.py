@@ -30,7 +30,7 @@ from sydentish.store.migrate import SchemaError, shipped_steps
 from sydentish.store.peek import sqlite_schema
 
 
-@click.command()
+@click.command(short_help="Copy the database, and verify the copy.")
 @config_option
 @click.option(
     "--with-keys", is_flag=True, help="Make a tar file that has the signing keys in it, too: keep it safe."

@@ -23,6 +23,7 @@ from sydentish.store.copies import Contents, CopyProblem, checked_contents, copy
 from sydentish.store.migrate import SchemaError, Step, migrate_sqlite, shipped_steps
 from sydentish.store.peek import check_sqlite_file
 from sydentish.store.restoring import InUse, adapt_file, check_unused, last_number, put_in_place
+from sydentish.store.shape import differences_of
 
 _TakeOut = Callable[[Path, Progress], Sequence[Key]]
 
@@ -35,7 +36,7 @@ class _Restored:
     keys: str
 
 
-@click.command()
+@click.command(short_help="Put a backup in the place of the database.")
 @config_option
 @click.option("--yes", is_flag=True, help="Do not ask whether the present database may be replaced.")
 @click.option("--offline", is_flag=True, help="Do not ask the peers for what was stated since the backup.")
@@ -96,6 +97,8 @@ def _restore(
             keys = take_out(copy, on_progress)
         found = checked_contents(copy, steps[-1].number)
         migrate_sqlite(copy, config.database.busy_timeout, now_ms(), steps)
+        for finding in differences_of(copy):
+            raise CopyProblem(f"{file}: is no backup of this program: {finding.problem}")
         adapt_file(copy, config.general.server_name, config.peers, last_number(path), now_ms())
         _confirm(path, file, found, yes=yes)
         with progress("Restoring the database") as on_progress:

@@ -32,7 +32,7 @@ class _Verified:
     looked: Looked = field(default_factory=Looked)
 
 
-@click.command()
+@click.command(short_help="Look whether the database is sound.")
 @config_option
 @json_option
 @click.option("--all", "everything", is_flag=True, help="Look at every association and every index.")
@@ -93,7 +93,8 @@ def _verify(config: Config, sample: int | None, on_progress: Progress) -> _Verif
 
 def _associations(look: "_Looking", checks: Checks, sample: int | None, on_progress: Progress) -> None:
     last = look(integrity.last_row)
-    if sample is None:
+    # A sample draws some twice: of few, all are looked at.
+    if sample is None or sample >= last:
         at = 0
         while at < last:
             at = look(checks.page, at, last)

@@ -130,6 +130,12 @@ def checked_contents(path: Path, newest: int) -> Contents:
     check_sqlite_file(path, newest)
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as connection, interruptible(connection):
+            acting = "SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger')"
+            if (found := connection.execute(acting).fetchone()) is not None:
+                # First of all: it may be made to take for ever, or to change what is written.
+                raise CopyProblem(
+                    f"{path}: has views or triggers, such as {found[0]!r}: no backup of this program has"
+                )
             damage = [text for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
             damage += [
                 f"a row of {table} refers to one of {parent} that is not there"

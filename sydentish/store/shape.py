@@ -14,7 +14,7 @@ _BACKUP = "restore a backup (sydentish restore), and look after the disk"
 _MOST_TOLD = 3
 
 Shape = Mapping[str, object]
-"""Of each table and index by its name, what it consists of."""
+"""Of each table, index, view and trigger by its name, what it consists of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,9 @@ def damage(tx: Tx, table: str, thorough: bool) -> list[Finding]:  # noqa: FBT001
 
 def shape(tx: Tx) -> Shape:
     """What the database consists of."""
-    found: dict[str, object] = {}
+    # They would act on their own, and none is ours.
+    acting = "SELECT name, type, sql FROM sqlite_master WHERE type IN ('view', 'trigger')"
+    found: dict[str, object] = {name: (kind, sql) for name, kind, sql in tx.rows(acting)}
     for table in tables(tx):
         columns = 'SELECT name, type, "notnull", dflt_value, pk FROM pragma_table_xinfo(?)'
         found[table] = frozenset(tx.rows(columns, (table,)))
@@ -76,6 +78,12 @@ def shipped_shape() -> Shape:
         migrate_sqlite(path, 0, 0, shipped_steps())
         with closing(connect(path, 0)) as connection:
             return shape(SqliteTx(connection))
+
+
+def differences_of(path: Path) -> list[Finding]:
+    """How a file that nobody else uses differs from a fresh database of this version."""
+    with closing(connect(path, 0, read_only=True)) as connection:
+        return list(differences(shape(SqliteTx(connection)), shipped_shape()))
 
 
 def differences(found: Shape, shipped: Shape) -> Iterator[Finding]:

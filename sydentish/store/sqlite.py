@@ -224,8 +224,8 @@ def connect(path: Path, busy_timeout_ms: int, *, read_only: bool = False) -> sql
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
-        # What was deleted was secret, or somebody's own: it is overwritten.
-        "secure_delete = ON",
+        # What was deleted was secret, or somebody's own: it is overwritten. What a file brings along is not trusted.
+        *("secure_delete = ON", "trusted_schema = OFF"),
         f"query_only = {'ON' if read_only else 'OFF'}",
     ):
         connection.execute(f"PRAGMA {pragma}")

@@ -1,6 +1,7 @@
 """`outbox`: the commands as processes, on a real database."""
 
 import json
+from contextlib import closing
 
 import pytest
 from click.testing import CliRunner
@@ -13,6 +14,7 @@ from sydentish.domain.ephemeral import ephemeral_key
 from sydentish.domain.invites import Invitation, InviteDetails, InviteMail
 from sydentish.domain.threepids import EMAIL, Threepid
 from sydentish.store import invites, outbox
+from sydentish.store.sqlite import connect
 
 ANN, BOB = "@ann:hs.example.org", "@bob:hs.example.net"
 DAY_MS = 24 * 3600 * 1000
@@ -253,6 +255,16 @@ def test_many_are_tried_again_by_what_they_are(command_house, post):
         "1 mails cannot be: what they said was erased when they were given up",
     ]
     assert sorted(post.states().values()) == ["dead", *["pending"] * 4]
+
+
+def test_what_waits_for_a_destination_is_due_now(command_house, post):
+    number = post.bind("a")
+    later = post.now + DAY_MS
+    with closing(connect(command_house.path, 5000)) as connection:
+        connection.execute("UPDATE outbox SET due_ts = ? WHERE outbox_id = ?", (later, number))
+    waiting = ("--kind", "onbind", "--destination", "hs.example.org")
+    assert command_house.run("outbox", "retry", *waiting)[:2] == (0, "1 rows are tried again now\n")
+    assert rows(command_house.path, "SELECT due_ts < ? FROM outbox", (later,)) == [(1,)]
 
 
 # --- drop -------------------------------------------------------------------------------------------------

@@ -251,6 +251,30 @@ def test_what_is_no_backup_is_refused(home, tmp_path, content):
     assert leftovers(home) == []
 
 
+EVIL = "UPDATE associations SET mxid = '@evil:evil.example'"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (f"CREATE TRIGGER evil AFTER INSERT ON associations BEGIN {EVIL}; END", "has views or triggers"),
+        ("CREATE VIEW evil AS SELECT 1", "has views or triggers"),
+        ("DROP TABLE budgets", "budgets is missing"),
+        ("CREATE TABLE evil (x)", "evil is not of this program"),
+        ("ALTER TABLE associations ADD COLUMN evil", "associations is not as it should be"),
+    ],
+)
+def test_a_backup_of_another_shape_is_refused(home, tmp_path, change, problem):
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as connection:
+        connection.execute(change)
+        connection.commit()
+    status, said = home.told("restore", "--yes", tmp_path / "copy.db")
+    assert status == 1
+    assert problem in said
+    assert bound(home.path) == addresses(1, 2, 3, 4)
+    assert leftovers(home) == []
+
+
 def test_a_backup_that_was_cut_off_is_refused(home, tmp_path):
     whole = (tmp_path / "copy.db").read_bytes()
     (tmp_path / "copy.db").write_bytes(whole[: len(whole) // 2])

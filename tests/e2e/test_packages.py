@@ -160,7 +160,9 @@ def test_the_debian_package_serves_once_it_is_configured(installed):
     conf = root.path / CONF.lstrip("/")
     assert oct(conf.stat().st_mode & 0o777) == "0o640"
     port = free_port()
-    text = re.sub("^server_name = .*", "server_name = id.example.org", conf.read_text(), flags=re.MULTILINE)
+    # Unconfigured, it says what is missing.
+    assert "server_name: must be set" in as_user(root, "sydentish", "check-config", check=False).stderr
+    text = re.sub("^#(server_name|public_base_url) =", r"\1 =", conf.read_text(), flags=re.MULTILINE)
     conf.write_text(text.replace("#listeners = tcp:8090:", f"listeners = tcp:{port}:"))
     as_user(root, "sydentish", "keys", "generate")
     assert "ok" in as_user(root, "sydentish", "check-config").stdout

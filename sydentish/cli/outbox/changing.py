@@ -67,13 +67,13 @@ def retry_rows(
     all_dead: bool,
     ids: tuple[int, ...],
 ) -> None:
-    """Try rows again at once, and for as long as new ones: by their IDs, or those of a destination that were given up.
+    """Try rows again at once, and those that were given up for as long as new ones: by their IDs, or all of a destination.
 
     A running server takes that up within seconds. Status 1 when a row that was named cannot be tried again.
 
     Example: sydentish outbox retry --kind onbind --destination matrix.example.org
     """
-    wanted = Wanted(kind=kind, destination=destination, state="dead")
+    wanted = Wanted(kind=kind, destination=destination, state="dead" if all_dead else None)
     chosen = _chosen(ids, wanted, everything=all_dead, option="--all-dead")
     with progress("Trying again") as on_progress:
         results = _each(read_config(config_path), chosen, retry, on_progress)
@@ -169,8 +169,7 @@ async def _batches(db: Database, chosen: _Chosen) -> AsyncIterator[Sequence[int]
 
 
 def _count_retried(results: dict[int, Retried]) -> None:
-    again = sum(result is Retried.AGAIN for result in results.values())
-    click.echo(f"{again} rows are tried again now")
+    click.echo(f"{sum(result in _DONE for result in results.values())} rows are tried again now")
     for result, what in (
         (Retried.NOT_KEPT, "mails cannot be: what they said was erased when they were given up"),
         (Retried.OUTDATED, "are not: their addresses were bound anew since"),

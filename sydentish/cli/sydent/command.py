@@ -147,9 +147,7 @@ def _import(wish: Wish, on_detail: Detail) -> Report:
             )
         key, is_new = prepared.key
         if os.geteuid() == 0 and not wish.dry_run:
-            warnings.append(
-                f"everything belongs to root now: chown -R {wish.out} and {prepared.config.general.data_dir} to the server's user"
-            )
+            warnings.append(_whose(wish.out, prepared.config.general.data_dir))
         return Report(
             dry_run=wish.dry_run,
             configuration=wish.out,
@@ -161,6 +159,13 @@ def _import(wish: Wish, on_detail: Detail) -> Report:
             warnings=warnings,
             details=wish.details,
         )
+
+
+def _whose(out: Path, data_dir: Path) -> str:
+    """What root has made, and the server must be able to read."""
+    if is_others(data_dir):
+        return f"{out} is for root alone: let the server read it: chown root:GROUP {out}, chmod 640 {out}"
+    return f"everything belongs to root now: chown -R {out} and {data_dir} to the server's user"
 
 
 def _open(wish: Wish, folder: Path, *, is_in_use: bool) -> SydentDatabase:

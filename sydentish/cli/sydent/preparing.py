@@ -118,7 +118,7 @@ def kept(old: OldConfig, out: Path) -> Config:
     if ours != theirs:
         refuse(
             f"{out}: [general] server_name: is {ours}, but the Sydent is {theirs}, and has signed in that name: "
-            "use another --out"
+            "use another --out, or --force if that file is not in use"
         )
     return config
 
