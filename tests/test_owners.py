@@ -197,3 +197,10 @@ def test_commands_on_the_database_leave_nothing_of_roots_beside_it(home):
     assert status == 0, said
     assert (copy.stat().st_uid, copy.stat().st_mode & 0o777) == (0, 0o600)
     assert owners(home.path.parent) == {(NOBODY, NOBODY)}
+
+
+def test_root_does_not_serve_where_somebody_else_should(home):
+    status, said = home.told("serve")
+    assert status == os.EX_CONFIG
+    assert "belongs to another user: run the server as that one, not as root" in said
+    assert owners(home.path.parent) == {(NOBODY, NOBODY)}

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+from sydentish.actions import takeover_people as kinds
 from sydentish.actions.peppers import PepperRotation
 from sydentish.actions.statements import Statements
 from sydentish.actions.takeover_people import KNOWN, TAKEN, People, in_batches
@@ -28,6 +29,17 @@ LARGE_BATCH = 20_000
 
 PEPPER = "look-up pepper"
 PEER = "peers"
+
+_ODD = "unusable: a value of another type, or too long"
+_OF_TABLE = {
+    "accounts": kinds.ACCOUNTS,
+    "tokens": kinds.TOKENS,
+    "accepted_terms_urls": kinds.TERMS,
+    "invite_tokens": kinds.INVITATIONS,
+    "ephemeral_public_keys": kinds.KEYS,
+    "threepid_validation_sessions": kinds.SESSIONS,
+    "hashing_metadata": PEPPER,
+}
 
 # The highest number of a statement that was taken over.
 _OLD_STATEMENT = "sydent_statement"
@@ -143,6 +155,9 @@ class Takeover:
         await self._pepper()
         await people.accounts(self._plan.terms, self._plan.terms_edition)
         await people.sessions(self._plan.session_lifetime_ms)
+        for table, number in self._old.misfits.items():
+            if number:
+                self._tally.add(_OF_TABLE[table], _ODD, number)
         return self._tally
 
     async def _associations(self) -> None:

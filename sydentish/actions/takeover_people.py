@@ -6,8 +6,9 @@ from itertools import islice
 from typing import TypeVar
 
 from sydentish.domain.accounts import hash_secret
+from sydentish.domain.errors import InvalidParam
 from sydentish.domain.ids import server_name_of
-from sydentish.domain.invites import Invitation
+from sydentish.domain.invites import Invitation, room_id
 from sydentish.domain.keys import decode_base64
 from sydentish.domain.signatures import PUBLIC_KEY_BYTES
 from sydentish.domain.takeover_invites import OldInvitation, OldKey, pair
@@ -35,6 +36,7 @@ EXPIRED = "expired"
 NO_USER = "unusable: no user ID"
 NO_ADDRESS = "unusable: no address"
 NO_KEY = "unusable: no public key"
+NO_ROOM = "unusable: no room ID"
 OTHER_TERMS = "of terms that are not offered any more"
 
 _S = 1000
@@ -179,6 +181,8 @@ class People:
             return NO_ADDRESS
         if not _is_user(invitation.sender):
             return NO_USER
+        if not _is_room(invitation.room_id):
+            return NO_ROOM
         if not rows.is_new(tx, _INVITATION, invitation.token):
             return KNOWN
         invite_rows.put(
@@ -241,5 +245,13 @@ def _is_user(user_id: str) -> bool:
     try:
         server_name_of(user_id)
     except ValueError:
+        return False
+    return True
+
+
+def _is_room(value: str) -> bool:
+    try:
+        room_id("room_id", value)
+    except InvalidParam:
         return False
     return True

@@ -27,6 +27,7 @@ from sydentish.domain.keys import SEED_BYTES, KeyRing
 from sydentish.keyfiles import KeyProblem, generate_key, key_files, make_private
 from sydentish.lifecycle import ListenerProblem
 from sydentish.logs import LogFile, open_log, start_logging
+from sydentish.owners import is_others
 from sydentish.parts.gateways import GatewayProblem
 from sydentish.replication.credentials import TlsProblem
 from sydentish.senders.render import TemplateProblem
@@ -53,6 +54,12 @@ def serve(config_path: Path, init: bool) -> None:  # noqa: FBT001 - a flag of th
     except SocketProblem as problem:
         cannot_run(str(problem))
     config = read_config(config_path)
+    if is_others(config.general.data_dir):
+        # What root made there, its owner could not use later, and could put links in the way of.
+        refuse(
+            f"{config.general.data_dir}: belongs to another user: run the server as that one, not as root: "
+            "runuser -u USER -- sydentish serve"
+        )
     keys = _prepared(config, config_path, init=init)
     try:
         log = open_log(config.log.file, json=config.log.format == "json")

@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 import orjson
 
 from sydentish.domain.associations import Association
+from sydentish.domain.ids import is_server_name
 from sydentish.domain.signatures import canonical
 from sydentish.domain.statements import Statement, Tombstone, order_of, read_statement
 
 OWN = "associations of this server"
 PEERS = "associations of peers"
 UNBINDS = "unbinds"
+
+MOST_ID = 1 << 62
+"""The highest number of a statement that is taken over: ours go on behind it, and need room."""
 
 OUTDATED = "outdated: a newer statement about that address counts"
 GONE = "unbound at a peer"
@@ -164,9 +168,8 @@ class _Reading:
         found = []
         for row in rows:
             try:
-                statement = read_statement(
-                    row.fields, row.origin_server or self._server_name, _number(row.origin_id)
-                )
+                origin = self._server_name if row.origin_server is None else _server(row.origin_server)
+                statement = read_statement(row.fields, origin, _number(row.origin_id))
             except ValueError as error:
                 self._refuse(row, error)
             else:
@@ -221,9 +224,15 @@ class _Reading:
 
 
 def _number(origin_id: int) -> int:
-    if not isinstance(origin_id, int) or origin_id < 0:
-        raise ValueError("originId: must be a number that is not negative")
+    if not isinstance(origin_id, int) or not 0 <= origin_id <= MOST_ID:
+        raise ValueError(f"originId: must be a number from 0 to {MOST_ID}")
     return origin_id
+
+
+def _server(name: str) -> str:
+    if not isinstance(name, str) or not is_server_name(name):
+        raise ValueError("originServer: must be a server name")
+    return name
 
 
 def _conflict(statement: Statement, binds: Sequence[OldRow]) -> Conflict | None:

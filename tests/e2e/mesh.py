@@ -20,6 +20,9 @@ from twisted.internet.task import deferLater
 from twisted.protocols.portforward import ProxyClient, ProxyClientFactory, ProxyServer
 from unpaddedbase64 import encode_base64
 
+from sydentish.store.progress import report
+from sydentish.store.sqlite import SqliteTx, connect
+
 A, B, C = "a.example.org", "b.example.org", "c.example.org"
 # A homeserver that nobody waits for: connections to it are refused at once.
 ELSEWHERE = "127.0.0.1:1"
@@ -61,6 +64,13 @@ async def eventually(holds: Callable[[], Awaitable[object]], what: str) -> Any:
             return answer
         assert reactor.seconds() < late, f"not in {SECONDS} s: {what}"
         await deferLater(reactor, 0.05)
+
+
+def behind(folder: Path, name: str, peer: str) -> int:
+    """How many statements of a server a peer has not acknowledged; its metrics tell it a few seconds later."""
+    with closing(connect(folder / "data" / "sydentish.db", 5000, read_only=True)) as connection:
+        found = {each.state.peer.name: each.behind for each in report(SqliteTx(connection), name)}
+    return found[peer]
 
 
 class Member(Daemon):
@@ -229,9 +239,9 @@ class Member(Daemon):
         lines = [line for line in (await self.metrics()).splitlines() if line.startswith(wanted)]
         return float(lines[0].removeprefix(wanted)) if lines else 0.0
 
-    async def lag(self, peer: str) -> float:
-        """How many of its statements a peer has not acknowledged, as its metrics have it."""
-        return await self.figure("sydentish_replication_lag_entries", peer=peer)
+    def lag(self, peer: str) -> int:
+        """How many of its statements a peer has not acknowledged."""
+        return behind(self.folder, self.name, peer)
 
     @property
     def last_words(self) -> str:
@@ -292,7 +302,7 @@ class Mesh:
 
     async def _has_told(self, member: Member, other: Member) -> None:
         async def holds() -> bool:
-            return await member.lag(other.name) == 0
+            return member.lag(other.name) == 0
 
         what = f"{member.name} has told {other.name} all:\n{member.last_words}\n{other.last_words}"
         await eventually(holds, what)

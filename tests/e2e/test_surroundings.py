@@ -72,7 +72,7 @@ def test_a_log_that_nobody_reads_holds_no_request_up_and_keeps_what_it_can(tmp_p
         assert running.process.wait(SECONDS) == 0
 
     assert sum("request_id=" in line for line in lines) == REQUESTS
-    assert any(line.endswith("stopped logger=sydentish.cli.serve\n") for line in lines[-3:])
+    assert any(line.endswith("stopped logger=sydentish.cli.running_server\n") for line in lines[-3:])
 
 
 def test_a_log_that_nobody_ever_reads_keeps_nobody_from_stopping(tmp_path):

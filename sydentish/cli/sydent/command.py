@@ -26,7 +26,8 @@ from sydentish.parts.store import peppers
 from sydentish.parts.world import World
 from sydentish.store.database import Database
 from sydentish.store.migrate import SchemaError
-from sydentish.store.sydent import SydentDatabase, SydentProblem, snapshot
+from sydentish.store.sydent import SydentDatabase
+from sydentish.store.sydent_copy import SydentProblem, snapshot
 
 _DATA_DIR = Path("/var/lib/sydentish")
 _STOPPED = "what is taken over stays so; run the same command again for the rest"

@@ -1,6 +1,7 @@
 """What of a Sydent's configuration and database is about its peers."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,14 +31,14 @@ class OldPeer:
     Attributes:
         name: its server name.
         port: where it is reached, where the configuration does not say.
-        acknowledged_id: the last of the Sydent's statements that it has acknowledged.
+        acknowledged_id: the last of the Sydent's statements that it has acknowledged; None if that makes no sense.
         is_active: whether it is in use.
         key: its public key, in base64 or hexadecimal.
     """
 
     name: str
     port: int | None
-    acknowledged_id: int
+    acknowledged_id: int | None
     is_active: bool
     key: str | None
 
@@ -47,11 +48,11 @@ def translate(draft: Draft, old: OldConfig, peers: Iterable[OldPeer]) -> tuple[t
     usable = []
     for peer in peers:
         try:
-            found = _peer(old, peer)
+            found = _peer(old, peer), _acknowledged(peer)
         except ValueError as error:
             draft.remark(f"peer {peer.name} in the database", f"is left out: {error}")
         else:
-            usable.append((found, peer.acknowledged_id))
+            usable.append(found)
     if not old.get("http", "replication.https.certfile"):
         if usable:
             draft.drop(
@@ -60,8 +61,8 @@ def translate(draft: Draft, old: OldConfig, peers: Iterable[OldPeer]) -> tuple[t
             )
         return ()
     has_files = _certificates(draft, old)
-    for found, _ in usable:
-        _section(draft, found, is_set=has_files)
+    for each, _ in usable:
+        _section(draft, each, is_set=has_files)
     return tuple(usable)
 
 
@@ -77,13 +78,17 @@ def _peer(old: OldConfig, peer: OldPeer) -> Peer:
     return Peer(name, network.peer_url(url), {_KEY_ID: _key(peer.key)}, names_of(name, ()))
 
 
+def _acknowledged(peer: OldPeer) -> int:
+    if peer.acknowledged_id is None:
+        raise ValueError("what it has acknowledged (lastSentVersion) is no number of a statement")
+    return peer.acknowledged_id
+
+
 def _key(text: str) -> str:
-    if len(text) == _HEX_DIGITS:
-        try:
-            return str(encode_base64(bytes.fromhex(text)))
-        except ValueError:
-            pass
     key = decode_base64(text)
+    if len(text) == _HEX_DIGITS:
+        with suppress(ValueError):
+            key = bytes.fromhex(text)
     if key is None or len(key) != PUBLIC_KEY_BYTES:
         raise ValueError("its key is none")
     return str(encode_base64(key))

@@ -18,7 +18,8 @@ from sydentish.domain.keys import Key, KeyRing
 from sydentish.keyfiles import make_private
 from sydentish.owners import as_owner_of
 from sydentish.store.migrate import migrate_sqlite, shipped_steps
-from sydentish.store.sydent import SydentDatabase, copy_of_ours
+from sydentish.store.sydent import SydentDatabase
+from sydentish.store.sydent_copy import copy_of_ours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

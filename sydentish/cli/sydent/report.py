@@ -65,7 +65,8 @@ def detail_file(path: Path | None) -> Iterator[Detail]:
 
 
 def _write(file: TextIO, detail: Mapping[str, object]) -> None:
-    file.write(json.dumps(detail) + "\n")
+    # A database of SQLite has values of any type anywhere, bytes among them.
+    file.write(json.dumps(detail, default=repr) + "\n")
 
 
 def as_json(report: Report) -> dict[str, object]:
