@@ -402,7 +402,7 @@ def test_on_a_terminal_one_is_asked(keyed, command, answer, status):
         os.close(ours)
         os.close(its)
     assert done == status
-    assert "? [y/N]: " in err
+    assert "? [y/N]:" in err
     assert (keyed.states == before) is (answer == "n")
 
 
