@@ -58,6 +58,8 @@ def restore(config_path: Path, yes: bool, offline: bool, file: Path) -> None:  #
             steps = shipped_steps()
             if path.exists() and file.samefile(path):
                 cannot_run(f"{file}: is the database itself")
+            # What is wrong with the keys is better told while nothing is changed yet.
+            inventory(config.general.key_dir)
             with _opened(file, steps[-1].number) as take_out, as_owner_of(path.parent):
                 kept, keys = _restore(config, file, take_out, steps, yes=yes)
             done = _Restored(kept, _install(config.general.key_dir, keys))
@@ -135,7 +137,10 @@ def _install(key_dir: Path, keys: Sequence[Key]) -> str:
     present = {(each.key.key_id, each.key.public_key) for each in inventory(key_dir)}
     if not keys:
         return (
-            "" if present else f"{key_dir}: there are no signing keys, and none in the backup: put them there"
+            ""
+            if present
+            else f"{key_dir}: there are no signing keys, and none in the backup: put the former ones there; make none, "
+            "since what was signed would be another server's"
         )
     if not present:
         make_private(key_dir)

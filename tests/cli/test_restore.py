@@ -321,6 +321,16 @@ def test_a_new_machine_needs_nothing_but_the_configuration_and_the_archive(home,
     assert bound(home.path) == addresses(1, 2, 3, 4)
 
 
+def test_with_a_broken_key_beside_it_nothing_is_replaced(home, tmp_path):
+    broken = home.path.parent / "keys" / "other.key"
+    broken.write_text("rubbish")
+    before = bound(home.path)
+    status, said = home.told("restore", "--yes", tmp_path / "copy.db")
+    assert (status, str(broken) in said) == (1, True)
+    assert bound(home.path) == before
+    assert leftovers(home) == []
+
+
 def test_keys_that_are_there_are_left_alone(home, tmp_path):
     assert home.told("backup", "--with-keys", tmp_path / "copy.tar")[0] == 0
     assert f"{home.key_dir}: " not in home.told("restore", "--yes", tmp_path / "copy.tar")[1]
