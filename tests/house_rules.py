@@ -26,7 +26,8 @@ PARTS = SUPPORT | {
 # What each part may import: itself, and these. A part that is not here has no place in the house yet.
 MAY_IMPORT = {
     "domain": set(),
-    "store": {"domain"},
+    "disk": set(),
+    "store": {"disk", "domain"},
     "actions": {"store", "domain", "waiting"},
     "federation": MIDDLE,
     "replication": MIDDLE,
@@ -37,14 +38,14 @@ MAY_IMPORT = {
     "outgoing": {"waiting"},
     "logs": {"metrics"},
     "owners": set(),
-    "keyfiles": {"domain", "owners"},
+    "keyfiles": {"disk", "domain", "owners"},
     "config": {"domain"},
     "lifecycle": {"web"},
     "supervision": set(),
     # The composition root: `app`, and the rooms of `parts` in which it makes each part.
     "parts": PARTS,
     "app": PARTS | {"parts"},
-    "cli": PARTS | {"app", "parts", "outgoing", "owners", "waiting"},
+    "cli": PARTS | {"app", "disk", "parts", "outgoing", "owners", "waiting"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from sydentish.disk import sync
 from sydentish.domain.keys import Key, KeyState, make_key, parse_key
-from sydentish.store.copies import CopyProblem, sync
+from sydentish.store.copies import CopyProblem
 
 DATABASE = "sydentish.db"
 _KEYS = "keys"

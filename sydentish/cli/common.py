@@ -11,6 +11,7 @@ import click
 
 from sydentish.cli.printing import print_line
 from sydentish.config import Config, ConfigError, load
+from sydentish.config.values import duration
 from sydentish.domain.keys import KeyRing
 from sydentish.keyfiles import KeyProblem, NoKey, load_keys
 
@@ -34,6 +35,22 @@ def config_option(command: F) -> F:
         show_default=True,
         help="The configuration file.",
     )(command)
+
+
+def age_option(name: str, about: str) -> Callable[[F], F]:
+    """An option with a duration, such as `30d`; the command gets it as `age_ms`, in ms.
+
+    Args:
+        name: of the option.
+        about: what it is for.
+    """
+    return click.option(
+        name,
+        "age_ms",
+        metavar="DURATION",
+        callback=lambda _context, _option, value: value and parsed(duration(), value),
+        help=about,
+    )
 
 
 def _named(_context: click.Context, _option: click.Parameter, name: str) -> Path:

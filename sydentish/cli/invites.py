@@ -11,7 +11,7 @@ import click
 
 from sydentish.actions.revoking import Revoked, expire, revoke
 from sydentish.cli.addresses import address_option, read_address, user_option
-from sydentish.cli.common import cannot_run, config_option, parsed, read_config
+from sydentish.cli.common import age_option, cannot_run, config_option, read_config
 from sydentish.cli.printing import (
     Progress,
     ago,
@@ -24,7 +24,6 @@ from sydentish.cli.printing import (
 )
 from sydentish.cli.running import run_with_database
 from sydentish.cli.turns import Turns
-from sydentish.config.values import duration
 from sydentish.domain.invites import SHORT_ID_DIGITS, Invitation
 from sydentish.domain.threepids import Threepid
 from sydentish.parts.world import World
@@ -166,13 +165,7 @@ def revoke_invites(
 @invites.command("expire")
 @config_option
 @json_option
-@click.option(
-    "--before",
-    "age_ms",
-    metavar="DURATION",
-    callback=lambda _context, _option, value: value and parsed(duration(), value),
-    help="Also those that have waited longer than this, such as 30d.",
-)
+@age_option("--before", "Also those that have waited longer than this, such as 30d.")
 def expire_invites(config_path: Path, as_json_: bool, age_ms: int | None) -> None:  # noqa: FBT001 - as above
     """Delete what has expired at once; a running server does so every few minutes.
 

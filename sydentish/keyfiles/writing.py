@@ -6,6 +6,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from sydentish.disk import sync
 from sydentish.domain.keys import Key, KeyState, make_key
 from sydentish.keyfiles.reading import SUFFIX, KeyFile, KeyProblem, file_name, folders, inventory
 from sydentish.owners import as_owner_of
@@ -38,9 +39,9 @@ def tidy(key_dir: Path) -> None:
         for part in folder.glob(f"*{SUFFIX}.*{_PART}"):
             part.unlink()
     for file, other in sorted(_spare(key_dir), key=lambda each: each[1].parent == key_dir):
-        _sync(file.path.parent)
+        sync(file.path.parent)
         other.unlink(missing_ok=True)  # where one directory leads to another
-        _sync(other.parent)
+        sync(other.parent)
 
 
 def _spare(key_dir: Path) -> list[tuple[KeyFile, Path]]:
@@ -96,7 +97,7 @@ def write(
             _give(descriptor, key_dir, readable=key_dir.stat().st_mode & (stat.S_IRGRP | stat.S_IXGRP))
         finally:
             os.close(descriptor)
-        _sync(key_dir)
+        sync(key_dir)
     path = folder / file_name(key.signing_key.version)
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=f"{path.name}.", suffix=_PART)
     part = Path(name)
@@ -114,7 +115,7 @@ def write(
         raise CannotChange(f"{path}: is in the way of the key of this name; rename or remove it") from error
     finally:
         part.unlink()
-    _sync(folder)
+    sync(folder)
     return path
 
 
@@ -132,12 +133,3 @@ def _give(descriptor: int, folder: Path, *, readable: int) -> None:
     found = os.fstat(descriptor)
     if readable and found.st_gid == wanted.st_gid:
         os.fchmod(descriptor, stat.S_IMODE(found.st_mode) | readable)
-
-
-def _sync(folder: Path) -> None:
-    """Has the names in a directory on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

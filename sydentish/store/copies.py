@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sydentish.disk import sync
 from sydentish.store.peek import check_sqlite_file
 from sydentish.store.sqlite import connect
 
@@ -216,12 +217,3 @@ def _linked(made: Path, path: Path) -> bool:
             raise FileExistsError(errno.EEXIST, "there is such a file", str(path)) from None
         return False
     return True
-
-
-def sync(path: Path) -> None:
-    """Returns when a file or folder is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from sydentish.disk import sync
 from sydentish.domain.peers import Peer
 from sydentish.store import peers as peer_rows
 from sydentish.store import recalls, statements
-from sydentish.store.copies import Progress, copy_into, copy_pages, put, sync
+from sydentish.store.copies import Progress, copy_into, copy_pages, put
 from sydentish.store.counters import STATEMENT, raise_to, value
 from sydentish.store.database import Tx
 from sydentish.store.migrate import alone_in

@@ -10,10 +10,10 @@ import click
 import orjson
 
 from sydentish.cli.common import cannot_run, config_option, parsed, read_config
-from sydentish.cli.files import whole_file
 from sydentish.cli.printing import Progress, progress
 from sydentish.cli.running import run_with_database
 from sydentish.config import Config, network
+from sydentish.disk import whole_file
 from sydentish.domain.associations import Association
 from sydentish.domain.threepids import Threepid
 from sydentish.parts.world import World

@@ -10,13 +10,12 @@ import click
 
 from sydentish.actions.letters import Dropped, Retried, drop, retry
 from sydentish.actions.outbox import INVITE
-from sydentish.cli.common import config_option, parsed, read_config
+from sydentish.cli.common import age_option, config_option, read_config
 from sydentish.cli.outbox.options import UNKNOWN, destination_option, kind_option
 from sydentish.cli.printing import Progress, now_ms, print_line, progress
 from sydentish.cli.running import run_with_database
 from sydentish.cli.turns import Turns
 from sydentish.config import Config
-from sydentish.config.values import duration
 from sydentish.parts.world import World
 from sydentish.store import letters as letter_rows
 from sydentish.store.database import Database, Tx
@@ -91,13 +90,7 @@ def retry_rows(
 @kind_option
 @destination_option
 @click.option("--dead", is_flag=True, help="All rows that were given up.")
-@click.option(
-    "--older-than",
-    "age_ms",
-    metavar="DURATION",
-    callback=lambda _context, _option, value: value and parsed(duration(), value),
-    help="Only rows that were given up longer ago than this, such as 7d.",
-)
+@age_option("--older-than", "Only rows that were given up longer ago than this, such as 7d.")
 @_id_argument
 def drop_rows(
     *,

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from sydentish.cli.files import whole_file
 from sydentish.cli.sydent import peers, sending, serving, terms
 from sydentish.cli.sydent.draft import Draft
 from sydentish.cli.sydent.old import OldConfig, OldConfigProblem
 from sydentish.config import Config, ConfigError, load
+from sydentish.disk import whole_file
 from sydentish.domain.peers import Peer
 
 _SERVER = ("server_name", "public_base_url", "data_dir")

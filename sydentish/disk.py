@@ -1,4 +1,4 @@
-"""Files that commands write."""
+"""What is on disk for certain: whatever happens after it."""
 
 import os
 import tempfile
@@ -6,6 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+
+def sync(path: Path) -> None:
+    """Returns when a file, or the names in a directory, are on disk.
+
+    Raises:
+        OSError: that cannot be told.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -26,8 +39,4 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         with suppress(FileNotFoundError):
             Path(part).unlink()
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(path.parent)
