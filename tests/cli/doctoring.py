@@ -22,6 +22,8 @@ class Patient:
     """A configuration in a folder, which `doctor` reads; the server with it may run elsewhere in this test.
 
     Attributes:
+        homeservers: what stands in that section. Name servers are given: those of the machine are read again and
+            again by Twisted, as long as the process lives, and a test lives less long.
         sections: what else stands in it.
         env: what is added to the environment.
     """
@@ -31,6 +33,7 @@ class Patient:
         self.data = data
         self.public_base_url = public_base_url
         self.listener = listener
+        self.homeservers = ["dns_servers = 127.0.0.1:1"]
         self.sections = []
         self.env = {}
 
@@ -42,7 +45,9 @@ class Patient:
             f"data_dir = {self.data}",
         ]
         http = [f"listeners = {self.listener}"]
-        self.conf.write_text("\n".join(["[general]", *general, "[http]", *http, *self.sections, ""]))
+        # What is added goes on where this ends.
+        sections = ["[homeservers]", *self.homeservers, "[general]", *general, "[http]", *http]
+        self.conf.write_text("\n".join([*sections, *self.sections, ""]))
 
     async def ask(self, *options):
         """Status and output, beside servers in this process."""

@@ -454,9 +454,8 @@ async def test_a_public_name_that_has_nothing_to_do_with_the_server_name(patient
 async def test_a_homeserver_and_the_public_url_are_asked_for_the_time(patient, proxy, authority):
     homeserver = Homeserver(authority.issue("localhost", "127.0.0.1"))
     homeserver.start(reactor)
-    patient.sections.append(
-        f"[homeservers]\nallowed_addresses = 127.0.0.0/8, ::1\nca_file = {patient.env['SSL_CERT_FILE']}"
-    )
+    ca_file = patient.env["SSL_CERT_FILE"]
+    patient.homeservers += ["allowed_addresses = 127.0.0.0/8, ::1", f"ca_file = {ca_file}"]
     late = "Thu, 01 Jan 2026 00:00:00 GMT"
     proxy.spoil_answer = lambda passing: passing.headers.setRawHeaders("Date", [late])
     name = homeserver.server_name

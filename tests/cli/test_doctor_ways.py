@@ -54,10 +54,8 @@ async def homeserver(authority):
     await homeserver.stop()
 
 
-def let_in(patient, tmp_path, more=""):
-    patient.sections.append(
-        f"[homeservers]\nallowed_addresses = 127.0.0.0/8, ::1\nca_file = {tmp_path}/ca.pem\n{more}"
-    )
+def let_in(patient, tmp_path, *more):
+    patient.homeservers += ["allowed_addresses = 127.0.0.0/8, ::1", f"ca_file = {tmp_path}/ca.pem", *more]
 
 
 async def tried(patient, name):
@@ -126,7 +124,7 @@ async def test_why_the_certificate_of_a_homeserver_is_not_accepted(patient, auth
 
 @pytest_twisted.ensureDeferred
 async def test_homeservers_that_nobody_finds(patient, tmp_path):
-    let_in(patient, tmp_path, "dns_servers = 127.0.0.1:1\ntimeout = 5s\n")
+    let_in(patient, tmp_path, "timeout = 5s")
     (refused,) = await tried(patient, f"localhost:{free_port()}")
     assert "but connection refused; is it up" in f"{refused.told}; {refused.remedy}"
     (unknown,) = await tried(patient, "nowhere.invalid")
@@ -135,7 +133,7 @@ async def test_homeservers_that_nobody_finds(patient, tmp_path):
 
 @pytest_twisted.ensureDeferred
 async def test_a_homeserver_whose_users_may_not_register_is_a_warning(patient, homeserver, tmp_path):
-    let_in(patient, tmp_path, "allow = example.org\n")
+    let_in(patient, tmp_path, "allow = example.org")
     last = (await tried(patient, homeserver.server_name))[-1]
     assert (last.result, last.told) == ("warning", "its users may not register")
 
@@ -364,7 +362,7 @@ async def test_a_silent_host_holds_nothing_up(patient, authority, tmp_path):
     homeserver = Homeserver(authority.issue("localhost", "127.0.0.1"))
     homeserver.behaviours[VERSION] = silence
     homeserver.start(reactor)
-    let_in(patient, tmp_path, f"allow = {homeserver.server_name}\ntimeout = 2s\n")
+    let_in(patient, tmp_path, f"allow = {homeserver.server_name}", "timeout = 2s")
     relay = Gateway("http")
     relay.start(reactor)
     patient.sections.append(f"[email]\nsmtp_host = localhost\nsmtp_port = {relay.port}\ntimeout = 2s")
