@@ -29,8 +29,8 @@ def as_owner_of(folder: Path) -> Iterator[None]:
         return
     uid, gid, groups = _identity(owner)
     before = os.getegid(), os.getgroups()
+    os.setgroups(groups)
     try:
-        os.setgroups(groups)
         os.setegid(gid)
         os.seteuid(uid)
         yield

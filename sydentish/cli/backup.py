@@ -1,8 +1,6 @@
 """`sydentish backup`."""
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
@@ -10,11 +8,11 @@ import click
 from sydentish.cli.archives import DATABASE, pack
 from sydentish.cli.common import cannot_run, config_option, read_config, refuse, told
 from sydentish.cli.printing import moment, now_ms, progress, size
+from sydentish.cli.running import live
 from sydentish.cli.stopping import stoppable
 from sydentish.config import Config
 from sydentish.domain.keys import Key
 from sydentish.keyfiles import KeyProblem, inventory
-from sydentish.owners import as_owner_of
 from sydentish.store.copies import (
     Contents,
     CopyProblem,
@@ -23,11 +21,9 @@ from sydentish.store.copies import (
     copy_pages,
     interruptible,
     put,
-    snapshot,
     workshop,
 )
 from sydentish.store.migrate import SchemaError, shipped_steps
-from sydentish.store.peek import sqlite_schema
 
 
 @click.command(short_help="Copy the database, and verify the copy.")
@@ -46,7 +42,6 @@ def backup(config_path: Path, with_keys: bool, force: bool, file: Path) -> None:
     Example: sydentish backup /var/backups/sydentish.db
     """
     config = read_config(config_path)
-    _check(config, file, force=force)
     try:
         keys = [each.key for each in inventory(config.general.key_dir)] if with_keys else []
     except KeyProblem as problem:
@@ -55,6 +50,7 @@ def backup(config_path: Path, with_keys: bool, force: bool, file: Path) -> None:
         refuse(f"{config.general.key_dir}: there are no signing keys")
     try:
         with stoppable("there is no backup"):
+            _check(config, file, force=force)
             found = _back_up(config, file, keys, force=force)
     except (SchemaError, CopyProblem) as problem:
         cannot_run(str(problem))
@@ -83,10 +79,10 @@ def _there_already(file: Path) -> str:
 
 def _back_up(config: Config, file: Path, keys: list[Key], *, force: bool) -> Contents:
     """Makes the file, or nothing."""
-    path, newest = config.database.path, shipped_steps()[-1].number
+    newest = shipped_steps()[-1].number
     with workshop(file) as folder:
         made = folder / DATABASE
-        with _live(path, newest, config.database.busy_timeout) as connection:
+        with live(config) as connection:
             with progress("Copying the database") as on_progress:
                 copy_pages(connection, made, on_progress)
             with interruptible(connection):
@@ -99,20 +95,6 @@ def _back_up(config: Config, file: Path, keys: list[Key], *, force: bool) -> Con
             pack(made, database, keys)
         put(made, file, replace=force)
     return found
-
-
-@contextmanager
-def _live(path: Path, newest: int, busy_timeout_ms: int) -> Iterator[sqlite3.Connection]:
-    """A connection to the database, opened and closed as its owner; what is copied is who runs this one's."""
-    with ExitStack() as opening:
-        with as_owner_of(path.parent):
-            sqlite_schema(path, newest)
-            connection = opening.enter_context(snapshot(path, busy_timeout_ms))
-        try:
-            yield connection
-        finally:
-            with as_owner_of(path.parent):
-                opening.close()
 
 
 def _print(config: Config, file: Path, found: Contents, *, with_keys: bool) -> None:

@@ -4,7 +4,6 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -21,19 +20,11 @@ from sydentish.keyfiles.writing import write
 from sydentish.owners import as_owner_of
 from sydentish.store.copies import Contents, CopyProblem, checked_contents, copy_pages, opened, workshop
 from sydentish.store.migrate import SchemaError, Step, migrate_sqlite, shipped_steps
-from sydentish.store.peek import check_sqlite_file
+from sydentish.store.peek import check_sqlite_file, names_in
 from sydentish.store.restoring import InUse, adapt_file, check_unused, last_number, put_in_place
 from sydentish.store.shape import differences_of
 
 _TakeOut = Callable[[Path, Progress], Sequence[Key]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Restored:
-    """What was done: the file in which the former database is kept, and what is to be said of the keys."""
-
-    kept: Path | None
-    keys: str
 
 
 @click.command(short_help="Put a backup in the place of the database.")
@@ -62,7 +53,6 @@ def restore(config_path: Path, yes: bool, offline: bool, file: Path) -> None:  #
             inventory(config.general.key_dir)
             with _opened(file, steps[-1].number) as take_out, as_owner_of(path.parent):
                 kept, keys = _restore(config, file, take_out, steps, yes=yes)
-            done = _Restored(kept, _install(config.general.key_dir, keys))
     except InUse:
         cannot_run(f"{path}: is in use; stop the server, and whatever else has it open, first")
     except (SchemaError, CopyProblem, KeyProblem) as problem:
@@ -71,7 +61,8 @@ def restore(config_path: Path, yes: bool, offline: bool, file: Path) -> None:  #
         cannot_run(f"nothing was changed: {told(error)}")
     except sqlite3.Error as error:
         cannot_run(f"nothing was changed: {error}; is there room on the disk of {path.parent}?")
-    _print(config, done)
+    _print(path, kept)
+    _install_or_tell(config.general.key_dir, keys)
     if offline:
         click.echo(f"The peers were not asked for what was stated since. Do that with: {AGAIN}")
         return
@@ -101,11 +92,22 @@ def _restore(
         migrate_sqlite(copy, config.database.busy_timeout, now_ms(), steps)
         for finding in differences_of(copy):
             raise CopyProblem(f"{file}: is no backup of this program: {finding.problem}")
+        _check_name(copy, file, config.general.server_name)
         adapt_file(copy, config.general.server_name, config.peers, last_number(path), now_ms())
         _confirm(path, file, found, yes=yes)
         with progress("Restoring the database") as on_progress:
             kept = put_in_place(copy, path, on_progress)
     return kept, keys
+
+
+def _check_name(copy: Path, file: Path, server_name: str) -> None:
+    """A server that was renamed has stated under both names; one that has stated under another alone is another."""
+    names = names_in(copy)
+    if names and server_name not in names:
+        raise CopyProblem(
+            f"{file}: is a backup of {', '.join(names)}, and [general] server_name is {server_name}: "
+            "what it has stated would be nobody's"
+        )
 
 
 @contextmanager
@@ -132,6 +134,19 @@ def _confirm(path: Path, file: Path, found: Contents, *, yes: bool) -> None:
         click.confirm(f"Replace {path} by it?", abort=True, err=True)
 
 
+def _install_or_tell(key_dir: Path, keys: Sequence[Key]) -> None:
+    """What cannot be done here has to be done by hand: the database is in its place by now."""
+    try:
+        said = _install(key_dir, keys)
+    except (KeyProblem, OSError) as problem:
+        why = told(problem) if isinstance(problem, OSError) else str(problem)
+        cannot_run(
+            f"the keys of the backup are not in place: {why}; put them there, and ask the peers: {AGAIN}"
+        )
+    if said:
+        click.echo(said)
+
+
 def _install(key_dir: Path, keys: Sequence[Key]) -> str:
     """Writes the keys of a backup where there are none; what is to be said of it."""
     present = {(each.key.key_id, each.key.public_key) for each in inventory(key_dir)}
@@ -153,12 +168,10 @@ def _install(key_dir: Path, keys: Sequence[Key]) -> str:
     return ""
 
 
-def _print(config: Config, done: _Restored) -> None:
-    click.echo(f"{config.database.path}: is restored")
-    if done.kept is not None:
-        click.echo(f"The database that was there is kept as {done.kept}: delete it when all is well.")
-    if done.keys:
-        click.echo(done.keys)
+def _print(path: Path, kept: Path | None) -> None:
+    click.echo(f"{path}: is restored")
+    if kept is not None:
+        click.echo(f"The database that was there is kept as {kept}: delete it when all is well.")
     click.echo(
         "Accounts, access tokens and open sessions are as they were then: who has registered since registers again, who has "
         "logged out since is logged in again, and what was erased since is back (sydentish erase). What was "

@@ -3,7 +3,8 @@
 import signal
 import sqlite3
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,11 +13,13 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from sydentish.cli.common import cannot_run, told
+from sydentish.cli.stopping import INTERRUPTED
 from sydentish.config import Config
 from sydentish.domain.errors import Busy
 from sydentish.owners import as_owner_of
 from sydentish.parts.store import database
 from sydentish.parts.world import World, make_world
+from sydentish.store.copies import snapshot
 from sydentish.store.database import Database
 from sydentish.store.migrate import SchemaError, shipped_steps
 from sydentish.store.peek import sqlite_schema
@@ -29,7 +32,6 @@ class CannotDo(Exception):
 
 
 _START = "start the server first: sydentish serve"
-_INTERRUPTED = 130
 
 
 def run(work: Callable[[World], Coroutine[Any, Any, T]]) -> T:
@@ -68,7 +70,7 @@ def run(work: Callable[[World], Coroutine[Any, Any, T]]) -> T:
     reactor.run()
     if not results:
         click.echo("stopped", err=True)
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     result: T | Failure = results[0]
     if isinstance(result, Failure):
         if result.check(CannotDo, Busy, SchemaError):
@@ -84,7 +86,7 @@ def _hear_hangup(reactor: Any) -> None:  # noqa: ANN401 - several interfaces
 
 
 def run_with_database(config: Config, work: Callable[[World, Database], Awaitable[T]]) -> T:
-    """As `run`, for what needs the database, which a server may use meanwhile; nothing is made or migrated reactor.
+    """As `run`, for what needs the database, which a server may use meanwhile; nothing is made or migrated.
 
     Args:
         config: what the operator has chosen.
@@ -136,14 +138,42 @@ def is_current(path: Path) -> bool:
     newest = shipped_steps()[-1].number
     if not _exists(path):
         return False
-    with as_owner_of(path.parent):
-        version = sqlite_schema(path, newest)
+    try:
+        with as_owner_of(path.parent):
+            version = sqlite_schema(path, newest)
+    except OSError as error:
+        raise SchemaError(
+            f"{path}: cannot be used as its owner: {told(error)}; run this as that user"
+        ) from None
     if version < newest:
         raise SchemaError(
             f"{path}: has schema {version}, this version needs {newest}: "
             "start the server with this version first: sydentish serve"
         )
     return True
+
+
+@contextmanager
+def live(config: Config) -> Iterator[sqlite3.Connection]:
+    """A connection to a database that a server may be using, opened and closed as its owner; see `snapshot`.
+
+    Args:
+        config: where it is.
+
+    Raises:
+        SchemaError: it is no database of this version, or of an older one.
+        sqlite3.Error, OSError: it cannot be read.
+    """
+    path = config.database.path
+    with ExitStack() as opening:
+        with as_owner_of(path.parent):
+            sqlite_schema(path, shipped_steps()[-1].number)
+            connection = opening.enter_context(snapshot(path, config.database.busy_timeout))
+        try:
+            yield connection
+        finally:
+            with as_owner_of(path.parent):
+                opening.close()
 
 
 def _exists(path: Path) -> bool:

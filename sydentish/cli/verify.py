@@ -109,6 +109,7 @@ def _others(tx: Tx, server_name: str, grace_ms: int, now: int) -> list[Finding]:
     return [
         *integrity.leftover_hashes(tx, grace_ms, now),
         *integrity.numbers(tx, server_name),
+        *integrity.names(tx, server_name),
         *integrity.outbox(tx),
         *integrity.keys(tx, now),
     ]

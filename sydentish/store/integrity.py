@@ -194,6 +194,14 @@ def numbers(tx: Tx, server_name: str) -> Iterator[Finding]:
         yield Finding("numbers", told, f"stop the server, and run this in the database: {mend}")
 
 
+def names(tx: Tx, server_name: str) -> Iterator[Finding]:
+    """Whether we have stated associations in another name than our present one: for all others they are not ours."""
+    others = [each for each in statements.own_names(tx) if each != server_name]
+    if others:
+        told = f"associations in it were stated as {', '.join(others)}, and [general] server_name is {server_name}"
+        yield Finding("names", told, "is it the database of another server, or was that option changed?")
+
+
 def outbox(tx: Tx) -> Iterator[Finding]:
     """Whether everything in the outbox is known to be due, when it is."""
     lost = number(

@@ -5,6 +5,8 @@ from contextlib import closing
 from pathlib import Path
 
 from sydentish.store.migrate import SchemaError, last_step
+from sydentish.store.sqlite import SqliteTx
+from sydentish.store.statements import own_names
 
 # https://www.sqlite.org/fileformat.html, section 1.3.
 MAGIC = b"SQLite format 3\x00"
@@ -46,9 +48,23 @@ def sqlite_schema(path: Path, newest: int) -> int:
     return _known_version(path, newest, "mode=ro")
 
 
+def names_in(path: Path) -> list[str]:
+    """See `own_names`; of a file of the current schema, also while a server writes to it.
+
+    Raises:
+        sqlite3.Error: it cannot be read.
+    """
+    with closing(sqlite3.connect(_address(path, "mode=ro"), uri=True)) as connection:
+        return own_names(SqliteTx(connection))
+
+
+def _address(path: Path, how: str) -> str:
+    return f"{path.absolute().as_uri()}?{how}"
+
+
 def _known_version(path: Path, newest: int, how: str) -> int:
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as connection:
+        with closing(sqlite3.connect(_address(path, how), uri=True)) as connection:
             version = last_step(connection)
     except sqlite3.DatabaseError as error:
         raise SchemaError(f"{path}: cannot be opened as a database: {error}") from error

@@ -146,6 +146,28 @@ def last_id(tx: Tx, origin_server: str) -> int:
     return int(row[0]) if row else 0
 
 
+def own_names(tx: Tx) -> list[str]:
+    """The names in which this server has stated associations: one, unless it had another before.
+
+    What another server has stated is kept with its signature. So a row of each name tells, and that is all that is read.
+    """
+    rows = tx.rows(
+        """
+        WITH RECURSIVE names (name) AS (
+            SELECT min(origin_server) FROM associations
+            UNION ALL
+            SELECT (SELECT min(origin_server) FROM associations WHERE origin_server > name)
+            FROM names WHERE name IS NOT NULL
+        )
+        SELECT name FROM names
+        WHERE name IS NOT NULL
+            AND (SELECT signed FROM associations WHERE origin_server = name LIMIT 1) IS NULL
+        ORDER BY name
+        """
+    )
+    return [name for (name,) in rows]
+
+
 def log_between(tx: Tx, server_name: str, after: int, until: int, limit: int) -> list[Statement]:
     """Our own statements behind one number and up to another, the oldest first.
 

@@ -94,6 +94,18 @@ async def test_too_little_room_is_a_failure(patient, path):
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_database_of_another_server_is_told(patient, path):
+    with closing(connect(path, 5000)) as connection:
+        connection.execute(
+            "INSERT INTO associations VALUES ('email', 'u@example.org', '@u:example.org', 1, 1, 2, 'old.example.org', 1, NULL)"
+        )
+    (told,) = [each for each in of(await database(patient), "database") if each.startswith("failed")]
+    assert told.startswith(
+        "failed: associations in it were stated as old.example.org, and [general] server_name is id.example.org; "
+    )
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_peers_that_were_added_by_command_are_known(patient, path):
     with closing(connect(path, 5000)) as connection:
         connection.execute("BEGIN IMMEDIATE")

@@ -275,6 +275,31 @@ def test_a_backup_of_another_shape_is_refused(home, tmp_path, change, problem):
     assert leftovers(home) == []
 
 
+def rename(home, name):
+    home.conf.write_text(
+        home.conf.read_text().replace("server_name = id.example.org", f"server_name = {name}")
+    )
+
+
+def test_a_backup_of_another_server_is_refused(home, tmp_path):
+    before = home.conf.read_text()
+    rename(home, "id.example.net")
+    assert home.conf.read_text() != before
+    status, said = home.told("restore", "--yes", tmp_path / "copy.db")
+    assert status == 1
+    assert "copy.db: is a backup of id.example.org, and [general] server_name is id.example.net: " in said
+    assert bound(home.path) == addresses(1, 2, 3, 4)
+    assert leftovers(home) == []
+
+
+def test_a_server_that_was_renamed_can_be_restored(home, tmp_path):
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as connection:
+        connection.execute("UPDATE associations SET origin_server = 'old.example.org' WHERE origin_id = 1")
+        connection.commit()
+    assert home.told("restore", "--yes", tmp_path / "copy.db")[0] == 0
+    assert bound(home.path) == addresses(0, 1, 2)
+
+
 def test_a_backup_that_was_cut_off_is_refused(home, tmp_path):
     whole = (tmp_path / "copy.db").read_bytes()
     (tmp_path / "copy.db").write_bytes(whole[: len(whole) // 2])
@@ -329,6 +354,20 @@ def test_with_a_broken_key_beside_it_nothing_is_replaced(home, tmp_path):
     assert (status, str(broken) in said) == (1, True)
     assert bound(home.path) == before
     assert leftovers(home) == []
+
+
+def test_where_the_keys_cannot_be_written_the_database_is_restored_all_the_same(home, tmp_path):
+    assert home.told("backup", "--with-keys", tmp_path / "copy.tar")[0] == 0
+    home.key_dir.rename(tmp_path / "elsewhere")
+    home.key_dir.symlink_to(tmp_path / "nowhere")
+    status, said = home.told("restore", "--yes", tmp_path / "copy.tar")
+    assert status == 1
+    assert f"{home.path}: is restored" in said
+    assert "before-restore: delete it when all is well" in said
+    assert f"the keys of the backup are not in place: {home.key_dir}: " in said
+    assert "put them there, and ask the peers: sydentish peers recall" in said
+    assert "nothing was changed" not in said
+    assert bound(home.path) == addresses(1, 2, 3, 4)
 
 
 def test_keys_that_are_there_are_left_alone(home, tmp_path):

@@ -128,6 +128,11 @@ def test_an_empty_database_is_sound(tmp_path):
             "our statements have numbers up to 6, but the next one would get 4",
         ),
         (
+            "UPDATE associations SET origin_server = 'old.example.org' WHERE signed IS NULL AND origin_id > 1",
+            "names",
+            "associations in it were stated as old.example.org, and [general] server_name is id.example.org",
+        ),
+        (
             "UPDATE outbox_destinations SET next_due_ts = NULL",
             "outbox",
             "of 1 destinations it is not known right when something is due",

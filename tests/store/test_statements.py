@@ -42,6 +42,18 @@ def waiting(tx):
     return [number for (number,) in tx.rows("SELECT origin_id FROM tombstones ORDER BY origin_id")]
 
 
+# --- who has stated ------------------------------------------------------------------------------------
+
+
+def test_the_names_are_those_of_associations_that_nobody_else_has_signed(tx):
+    assert statements.own_names(tx) == []
+    for number, (server, signed) in enumerate(
+        [(OURS, None), (OURS, None), ("a.example.org", None), (PEER, "{}"), ("z.example.org", "{}")], start=1
+    ):
+        associations.put(tx, association(number, email(number), server=server), signed)
+    assert statements.own_names(tx) == ["a.example.org", OURS]
+
+
 # --- the key that addresses are erased with ------------------------------------------------------------
 
 

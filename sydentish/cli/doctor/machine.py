@@ -17,9 +17,9 @@ from sydentish.domain.keys import KeyRing
 from sydentish.domain.peers import Peer
 from sydentish.keyfiles import key_warnings
 from sydentish.parts.world import World
-from sydentish.store import health
+from sydentish.store import health, integrity
 from sydentish.store import peers as peer_rows
-from sydentish.store.database import Database
+from sydentish.store.database import Database, Tx
 from sydentish.store.migrate import SchemaError
 
 _START = "start the server, which makes it: sydentish serve"
@@ -107,12 +107,13 @@ async def look_at_database(config: Config, world: World) -> tuple[list[Finding],
         if not is_current(path):
             return [failed(check, f"{path}: there is none yet", _START)], []
 
-        async def work(world: World, db: Database) -> tuple[int, list[Peer]]:
+        async def work(world: World, db: Database) -> tuple[int, list[Peer], list[Finding]]:
             begun = world.now_ms()
             await db.write(health.leave_trace)
-            return world.now_ms() - begun, await db.read(peer_rows.in_use)
+            took_ms = world.now_ms() - begun
+            return took_ms, await db.read(peer_rows.in_use), await db.read(_names, config.general.server_name)
 
-        took_ms, peers = await with_database(config, world, work)
+        took_ms, peers, about_names = await with_database(config, world, work)
     except (SchemaError, Busy) as error:
         remedy = "is the disk full, or its file system read-only? Else another program holds the database"
         return [failed(check, str(error), remedy if isinstance(error, Busy) else None)], []
@@ -120,7 +121,11 @@ async def look_at_database(config: Config, world: World) -> tuple[list[Finding],
     slow = (
         warning(check, told, "is the disk busy, or on a network?") if took_ms > _SLOW_MS else ok(check, told)
     )
-    return [slow, *_disk(config)], peers
+    return [slow, *about_names, *_disk(config)], peers
+
+
+def _names(tx: Tx, server_name: str) -> list[Finding]:
+    return [failed("database", each.problem, each.remedy) for each in integrity.names(tx, server_name)]
 
 
 def _disk(config: Config) -> list[Finding]:
