@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from sydentish.actions import revoking
@@ -24,7 +25,7 @@ from sydentish.store import terms as terms_rows
 from sydentish.store import validation as validation_rows
 from sydentish.store.database import Database, Tx
 
-KINDS = (
+ERASED = (
     *("associations", "associations_of_peers", "sessions", "session_tokens", "invitations", "ephemeral_keys"),
     *("outbox_rows", "accounts", "access_tokens", "accepted_terms", "budgets"),
 )
@@ -43,7 +44,7 @@ class Erased:
     """What went, and what stays.
 
     Attributes:
-        gone: how many rows of each kind, see `KINDS`; those of peers are among the associations, too.
+        gone: how many rows of each kind, see `ERASED`; those of peers are among the associations, too.
         waiting: how many addresses still stand here until every peer has acknowledged that they are unbound.
         marks: of how many addresses a keyed hash stays, so that an older statement cannot bring them back.
         homeservers: those of the users that the addresses were bound to.
@@ -120,11 +121,11 @@ class Erasure:
     async def user(self, mxid: str, *, dry_run: bool) -> Erased:
         """Erases all that is stored about a user, and about every address that is bound to the user; see `address`."""
         # First of all: who is logged out binds nothing meanwhile.
-        begun = await self._run([lambda tx, tally: _account(tx, mxid, tally)], undo=dry_run)
+        begun = await self._run([partial(_account, mxid)], undo=dry_run)
         if not dry_run:
             left: list[_Step] = [
                 lambda tx, tally: _invitations(tx, invite_rows.tokens_from(tx, mxid, _BATCH), tally),
-                lambda tx, tally: _keys(tx, mxid, tally),
+                partial(_keys, mxid),
             ]
             begun.add(await self._run(left))
         bound = await self._db.read(association_rows.of_user, mxid)
@@ -138,13 +139,15 @@ class Erasure:
         if dry_run:
             tally.gone.update(await foresee(self._db, mxid, threepids, outbox_ids))
         else:
-            tally.add(await self._run([_rows_step(chunk) for chunk in _chunks(outbox_ids, _BATCH)]))
+            tally.add(await self._run([partial(_rows, chunk) for chunk in _chunks(outbox_ids, _BATCH)]))
         # None of these finds what another one has left: in a dry run, each is undone by itself.
         tally.add(await self._run(self._alone(mxid, threepids), undo=dry_run))
         if not dry_run:
-            tally.add(await self._run([_invitations_step(chunk) for chunk in _chunks(threepids, _ADDRESSES)]))
+            tally.add(
+                await self._run([partial(_invitations_to, chunk) for chunk in _chunks(threepids, _ADDRESSES)])
+            )
         return Erased(
-            {kind: tally.gone[kind] for kind in KINDS},
+            {kind: tally.gone[kind] for kind in ERASED},
             len(tally.waiting),
             len(tally.marks),
             tuple(sorted(tally.homeservers)),
@@ -196,21 +199,18 @@ class Erasure:
     def _alone(self, mxid: str | None, threepids: Sequence[Threepid]) -> Iterator[_Step]:
         """Erases what belongs to one address, or to the user, alone."""
         for chunk in _chunks(threepids, _ADDRESSES):
-            yield self._addresses_step(chunk)
+            yield partial(self._addresses, chunk)
         # Some addresses have a bucket in common.
         buckets = dict.fromkeys(bucket for threepid in threepids for bucket in buckets_of_address(threepid))
         if mxid is not None:
             buckets |= dict.fromkeys(buckets_of_user(mxid))
         for some in _chunks(list(buckets), _BATCH):
-            yield _buckets_step(some)
+            yield partial(_buckets, some)
 
-    def _addresses_step(self, threepids: Sequence[Threepid]) -> _Step:
-        def step(tx: Tx, tally: _Tally) -> bool:
-            for threepid in threepids:
-                self._address(tx, threepid, tally)
-            return False
-
-        return step
+    def _addresses(self, threepids: Sequence[Threepid], tx: Tx, tally: _Tally) -> bool:
+        for threepid in threepids:
+            self._address(tx, threepid, tally)
+        return False
 
     def _address(self, tx: Tx, threepid: Threepid, tally: _Tally) -> None:
         known = association_rows.association(tx, threepid)
@@ -230,38 +230,29 @@ class Erasure:
             tally.marks.add(threepid)
 
 
-def _account(tx: Tx, mxid: str, tally: _Tally) -> bool:
+def _account(mxid: str, tx: Tx, tally: _Tally) -> bool:
     tally.gone["access_tokens"] += account_rows.tokens_of(tx, mxid)
     tally.gone["accepted_terms"] += len(terms_rows.accepted(tx, mxid))
     tally.gone["accounts"] += account_rows.delete_account(tx, mxid)
     return False
 
 
-def _rows_step(outbox_ids: Sequence[int]) -> _Step:
-    def step(tx: Tx, tally: _Tally) -> bool:
-        for outbox_id in outbox_ids:
-            _row(tx, outbox_id, tally)
-        return False
-
-    return step
+def _rows(outbox_ids: Sequence[int], tx: Tx, tally: _Tally) -> bool:
+    for outbox_id in outbox_ids:
+        _row(tx, outbox_id, tally)
+    return False
 
 
-def _buckets_step(buckets: Sequence[tuple[str, str]]) -> _Step:
-    def step(tx: Tx, tally: _Tally) -> bool:
-        tally.gone["budgets"] += budget_rows.forget(tx, buckets)
-        return False
-
-    return step
+def _buckets(buckets: Sequence[tuple[str, str]], tx: Tx, tally: _Tally) -> bool:
+    tally.gone["budgets"] += budget_rows.forget(tx, buckets)
+    return False
 
 
-def _invitations_step(threepids: Sequence[Threepid]) -> _Step:
-    def step(tx: Tx, tally: _Tally) -> bool:
-        tokens: list[str] = []
-        for threepid in threepids:
-            tokens += invite_rows.tokens_of(tx, threepid, _BATCH - len(tokens))
-        return _invitations(tx, tokens, tally)
-
-    return step
+def _invitations_to(threepids: Sequence[Threepid], tx: Tx, tally: _Tally) -> bool:
+    tokens: list[str] = []
+    for threepid in threepids:
+        tokens += invite_rows.tokens_of(tx, threepid, _BATCH - len(tokens))
+    return _invitations(tx, tokens, tally)
 
 
 def _invitations(tx: Tx, tokens: Sequence[str], tally: _Tally) -> bool:
@@ -272,7 +263,7 @@ def _invitations(tx: Tx, tokens: Sequence[str], tally: _Tally) -> bool:
     return len(tokens) >= _BATCH
 
 
-def _keys(tx: Tx, mxid: str, tally: _Tally) -> bool:
+def _keys(mxid: str, tx: Tx, tally: _Tally) -> bool:
     """Those of invitations that have reached their homeserver."""
     number = invite_rows.delete_keys_from(tx, mxid, _BATCH)
     tally.gone["ephemeral_keys"] += number

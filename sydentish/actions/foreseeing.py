@@ -4,11 +4,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from sydentish.actions.invites import mail_key
+from sydentish.actions import revoking
 from sydentish.domain.accounts import hash_secret
 from sydentish.domain.threepids import Threepid
 from sydentish.store import invites as invite_rows
-from sydentish.store import outbox as outbox_rows
 from sydentish.store.database import Database, Tx
 
 # So many rows of the outbox, addresses or invitations are looked at in one transaction.
@@ -40,7 +39,7 @@ async def foresee(
         keys_left = sum(each not in with_invitation for each in hashes)
     tokens = own | await _found(db, lambda tx, each: invite_rows.tokens_of(tx, each, _ALL), threepids)
     tokens |= await _found(db, invite_rows.tokens_in, outbox_ids)
-    mails = await _found(db, _mails, list(tokens))
+    mails = await _found(db, revoking.mails_of, list(tokens))
     return {
         "invitations": len(tokens),
         "ephemeral_keys": len(tokens) + keys_left,
@@ -58,8 +57,3 @@ async def _found(db: Database, find: Callable[[Tx, K], list[T]], whose: Sequence
     for start in range(0, len(whose), _BATCH):
         found.update(await db.read(find_some, whose[start : start + _BATCH]))
     return found
-
-
-def _mails(tx: Tx, token: str) -> list[int]:
-    states = ("pending", "dead")
-    return [each for state in states for each in outbox_rows.rows_of(tx, mail_key(token), state)]

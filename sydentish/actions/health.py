@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from sydentish.actions.outbox import KINDS
 from sydentish.domain.errors import IdentityError
 from sydentish.domain.keys import KeyRing, KeyState
+from sydentish.store import figures
 from sydentish.store import health as health_rows
 from sydentish.store.database import Database, Tx
 from sydentish.waiting import Recent
@@ -110,7 +111,7 @@ class Health:
 
     def _look(self, tx: Tx, now_ms: int) -> _Found:
         return _Found(
-            schema=health_rows.schema_number(tx),
+            schema=figures.schema(tx),
             due_since=health_rows.due_since(tx, KINDS, now_ms),
             # In the thread of the transaction, since disks can be slow.
             free_bytes=self._free_bytes(),

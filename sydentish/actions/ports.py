@@ -119,13 +119,13 @@ class Deliverer(Protocol):
 class StatementTaker(Protocol):
     """Takes what other servers have stated about addresses."""
 
-    def take(self, tx: Tx, statement: Statement, signed: str, now_ms: int) -> bool:
+    def take(self, tx: Tx, statement: Statement, signed: str | None, now_ms: int) -> bool:
         """Applies a statement unless a newer one is known; whether it was applied.
 
         Args:
             tx: the transaction.
             statement: what a peer has stated; its signature was checked.
-            signed: the signed JSON object, as the peer has sent it.
+            signed: the signed JSON object, as the peer has sent it; None for an unbind, which has none.
             now_ms: the time, in ms.
         """
 

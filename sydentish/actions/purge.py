@@ -198,7 +198,8 @@ class Purge(Service):
         while self.running:
             await self._alarm.wait(seconds)
             self._alarm.set()
-            await self.turn()
+            if self.running:
+                await self.turn()
             seconds = INTERVAL_SECONDS
 
     async def turn(self) -> None:

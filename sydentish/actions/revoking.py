@@ -48,10 +48,12 @@ def delete(tx: Tx, tokens: Sequence[str], *, handed_over: bool) -> Revoked:
         handed_over: also those that are on their way to a homeserver.
     """
     gone = [token for token in tokens if invite_rows.delete(tx, token, handed_over=handed_over)]
-    mails = 0
-    for token in gone:
-        for state in ("pending", "dead"):
-            for outbox_id in outbox_rows.rows_of(tx, mail_key(token), state):
-                outbox_rows.withdraw(tx, outbox_id)
-                mails += 1
-    return Revoked(len(gone), mails)
+    mails = [outbox_id for token in gone for outbox_id in mails_of(tx, token)]
+    for outbox_id in mails:
+        outbox_rows.withdraw(tx, outbox_id)
+    return Revoked(len(gone), len(mails))
+
+
+def mails_of(tx: Tx, token: str) -> list[int]:
+    """The rows of the outbox with the mails that tell of an invitation."""
+    return [each for state in ("pending", "dead") for each in outbox_rows.rows_of(tx, mail_key(token), state)]

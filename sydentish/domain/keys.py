@@ -117,6 +117,11 @@ class KeyRing:
         return self._keys[0]
 
     @property
+    def all(self) -> tuple[Key, ...]:
+        """The active key, and all others behind it."""
+        return self._keys
+
+    @property
     def others(self) -> tuple[Key, ...]:
         """Keys that do not sign, or not yet."""
         return self._keys[1:]

@@ -91,7 +91,6 @@ class Events:
             kind=KINDS,
             outcome=("delivered", "retry", "dead"),
         )
-
         self.purged_rows = declare.counter(
             "sydentish_purged_rows",
             "Rows that were deleted because they had been kept long enough, by what they were.",

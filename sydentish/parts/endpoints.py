@@ -49,8 +49,8 @@ class Endpoints:
         Raises:
             ListenerProblem: it cannot be used.
         """
-        if endpoints.inherited(description) is not None:
-            return self._inherited(description, local_only=local_only)
+        if (which := endpoints.inherited(description)) is not None:
+            return self._inherited(description, *which, local_only=local_only)
         if description.startswith("ssl:"):
             secured = SslEndpoint(description, self._reactor)
             self.with_certificates.append(secured)
@@ -60,8 +60,9 @@ class Endpoints:
         except Exception as error:  # whatever Twisted and its plugins find wrong with it
             raise ListenerProblem(f"{description}: cannot be used: {error}") from error
 
-    def _inherited(self, description: str, *, local_only: bool) -> tuple[str, IStreamServerEndpoint]:
-        name, index = endpoints.inherited(description) or (None, None)
+    def _inherited(
+        self, description: str, name: str | None, index: int | None, *, local_only: bool
+    ) -> tuple[str, IStreamServerEndpoint]:
         try:
             sockets = self._sockets.take(name=name, index=index)
         except SocketProblem as problem:

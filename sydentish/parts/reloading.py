@@ -216,8 +216,8 @@ def _shown(place: Place) -> str:
 
 
 def _states(keys: KeyRing) -> set[tuple[str, str, str]]:
-    return {(key.key_id, key.public_key, key.state.value) for key in (keys.active, *keys.others)}
+    return {(key.key_id, key.public_key, key.state.value) for key in keys.all}
 
 
 def _described(keys: KeyRing) -> str:
-    return ", ".join(f"{key.key_id} is {key.state.value}" for key in (keys.active, *keys.others))
+    return ", ".join(f"{key.key_id} is {key.state.value}" for key in keys.all)

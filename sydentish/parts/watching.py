@@ -86,9 +86,8 @@ class Watching:
         return web.metrics(MetricsHandlers(render, CONTENT_TYPE), HealthHandlers(self._health.checks))
 
     def _show_keys(self, web: Web, replication: Replication) -> None:
-        keys = (self._keys.active, *self._keys.others)
         self._metrics.set_keys(
-            [(key.key_id, key.state.value) for key in keys], self._expiries(web, replication)
+            [(key.key_id, key.state.value) for key in self._keys.all], self._expiries(web, replication)
         )
 
     def _expiries(self, web: Web, replication: Replication) -> Mapping[str, float]:

@@ -238,7 +238,7 @@ class Recall:
         ours = [each for each in tombstones if each.origin_server == us]
         theirs = [each for each in tombstones if each.origin_server != us]
         return self._take_back(tx, ours, own_id) + sum(
-            self._taker.take(tx, each, "", self._now_ms()) for each in theirs
+            self._taker.take(tx, each, None, self._now_ms()) for each in theirs
         )
 
     async def _page(self, asked: _Asked, path: str, after: int, highest: int = HIGHEST_ID) -> Page:

@@ -1,7 +1,7 @@
 """How much there is of everything: for operators, and for metrics.
 
-Every number is counted from an index alone, so that a million rows take less than a tenth of a second; whoever asks
-for several does so in as many transactions.
+For no number is a table gone through, so that a million rows take less than a tenth of a second; whoever asks for several
+does so in as many transactions.
 """
 
 from dataclasses import dataclass
@@ -92,9 +92,7 @@ def invitations(tx: Tx, now_ms: int) -> Invitations:
         now_ms: the time, in ms.
     """
     known, handed_over = tx.row("SELECT count(*), count(outbox_id) FROM invitations") or (0, 0)
-    expired = number(
-        tx, "SELECT count(*) FROM invitations WHERE expires_ts <= ? AND outbox_id IS NULL", now_ms
-    )
+    expired = number(tx, "SELECT count(*) - count(outbox_id) FROM invitations WHERE expires_ts <= ?", now_ms)
     return Invitations(known - handed_over - expired, handed_over, expired)
 
 

@@ -18,12 +18,6 @@ def leave_trace(tx: Tx) -> None:
     next_number(tx, "health")
 
 
-def schema_number(tx: Tx) -> int:
-    """The number of the last step of the schema that the database has seen."""
-    row = tx.row("SELECT max(number) FROM schema_steps")
-    return int(row[0]) if row else 0
-
-
 def due_since(tx: Tx, kinds: Iterable[str], now_ms: int) -> dict[str, int]:
     """Since when the oldest row of the outbox is due that nobody tries to deliver although nothing is in its way, in ms.
 

@@ -7,9 +7,6 @@ from sydentish.domain.invites import Invitation
 from sydentish.domain.threepids import Threepid
 from sydentish.store.database import Tx
 
-# More for each that is added than one: so what has expired goes while the table is used.
-_SWEPT = 5
-
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -27,8 +24,7 @@ class Kept:
 
 
 def add(tx: Tx, invitation: Invitation, public_key: bytes) -> None:
-    """Adds an invitation, and makes its ephemeral key valid for as long; some that have expired are deleted."""
-    _sweep(tx, invitation.created_ts)
+    """Adds an invitation, and makes its ephemeral key valid for as long."""
     put(tx, invitation)
     put_key(tx, public_key, invitation.expires_ts, invitation.token, invitation.sender)
 
@@ -216,9 +212,3 @@ def delete_expired_keys(tx: Tx, now_ms: int, limit: int) -> int:
     for (public_key,) in rows:
         tx.run("DELETE FROM ephemeral_keys WHERE public_key = ?", (public_key,))
     return len(rows)
-
-
-def _sweep(tx: Tx, now_ms: int) -> None:
-    for token in expired(tx, now_ms, _SWEPT):
-        delete(tx, token, handed_over=True)
-    delete_expired_keys(tx, now_ms, _SWEPT)

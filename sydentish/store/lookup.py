@@ -128,7 +128,6 @@ def find_hashes(tx: Tx, pepper_id: int, hashes_json: str) -> Found:
         tx: the transaction.
         pepper_id: whose hashes are meant.
         hashes_json: a JSON array of strings; handing it over as text keeps 10,000 values out of Python.
-
     """
     row = tx.row(tx.dialect.lookup_hashes, (hashes_json, pepper_id))
     return Found(*row) if row else _NOTHING

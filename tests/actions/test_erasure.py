@@ -11,7 +11,7 @@ from store_tools import START_MS, contents, rows
 
 from sydentish.actions.accounts import NOBODY
 from sydentish.actions.associations import Provision
-from sydentish.actions.erasure import KINDS, Erasure
+from sydentish.actions.erasure import ERASED, Erasure
 from sydentish.actions.invites import InviteRequest
 from sydentish.actions.messages import TokenRequest
 from sydentish.actions.outbox import INVITE
@@ -52,9 +52,13 @@ def statements(server_name=SERVER_NAME):
     return Statements(keys=signing_keys(server_name), validity_ms=10**12, random_bytes=os.urandom)
 
 
-def erasure(house, on_progress=lambda _done, _of: None):
+def signed_by_the_peer(stated):
+    return encode_canonical_json(signing_keys(PEER).sign(stated.to_json())).decode()
+
+
+def erasure(house, on_progress=lambda _done, _of: None, db=None):
     return Erasure(
-        db=house.db,
+        db=db or house.db,
         statements=statements(),
         server_name=SERVER_NAME,
         now_ms=house.now_ms,
@@ -243,14 +247,7 @@ async def test_a_dry_run_of_much_counts_it_once_and_never_writes_for_long(make_h
         await house.associations.provision([Provision(OURS, CAROL, bound=False)])
         before = contents(house.path)
         watched = Watched(house.db)
-        house_erasure = Erasure(
-            db=watched,
-            statements=statements(),
-            server_name=SERVER_NAME,
-            now_ms=house.now_ms,
-            on_progress=lambda _done, _of: None,
-        )
-        foretold = await house_erasure.user(ANN, dry_run=True)
+        foretold = await erasure(house, db=watched).user(ANN, dry_run=True)
         assert contents(house.path) == before
         longest.append(max(watched.statements))
     assert longest[0] == longest[1]
@@ -320,7 +317,7 @@ async def test_an_address_that_nothing_is_stored_about_is_erased_already(house):
     before = contents(house.path)
     erased = await erasure(house).address(OURS, dry_run=False)
     assert (told(erased), erased.waiting, erased.marks, erased.homeservers) == ({}, 0, 0, ())
-    assert set(erased.gone) == set(KINDS)
+    assert set(erased.gone) == set(ERASED)
     assert contents(house.path) == before
 
 
@@ -350,7 +347,7 @@ async def test_what_a_peer_has_stated_is_erased_there_and_everywhere(make_house)
         await add_peer(house)
     # The clock of the peer is ahead: our statement must win all the same.
     stated = Association(OURS, ANN, START_MS + 60_000, 1, 2**52, PEER, 1)
-    signed = encode_canonical_json(signing_keys(PEER).sign(stated.to_json())).decode()
+    signed = signed_by_the_peer(stated)
     for house in (here, third):
         assert await house.db.write(statements().take, stated, signed, START_MS)
     await there.db.write(association_rows.put, stated)
@@ -372,7 +369,7 @@ async def test_what_a_peer_has_stated_is_erased_there_and_everywhere(make_house)
 async def test_an_address_that_only_another_server_would_have_bound_is_erased(house):
     odd = Threepid(EMAIL, '"odd canary"@example.org')
     stated = Association(odd, ANN, START_MS, 1, 2**52, PEER, 1)
-    signed = encode_canonical_json(signing_keys(PEER).sign(stated.to_json())).decode()
+    signed = signed_by_the_peer(stated)
     await house.db.write(statements().take, stated, signed, START_MS)
     assert (await erasure(house).address(odd, dry_run=False)).gone["associations_of_peers"] == 1
     assert mentions(house, "canary") == set()

@@ -136,7 +136,7 @@ class Bindings(RuleBasedStateMachine):
         self.untold = []
         # Tokens to their address and when they were made; where each of them is.
         self.tokens = {}
-        self.waiting, self.swept = set(), set()
+        self.waiting = set()
         # What was refused, and the address and time of the statement that it was told with.
         self.dead = {}
         self.retired = None
@@ -218,8 +218,7 @@ class Bindings(RuleBasedStateMachine):
     def due_tokens(self, address):
         """The invitations that wait for an address, in their order."""
         made = sorted((*self.tokens[token], token) for token in self.waiting)
-        due = [token for to, ts, token in made if to == address and self.now < ts + INVITE_LIFETIME]
-        return [token for token in due if token not in self.swept]
+        return [token for to, ts, token in made if to == address and self.now < ts + INVITE_LIFETIME]
 
     def withdraw(self, address):
         """What was not told of an address will not be, and its invitations wait again."""
@@ -237,10 +236,6 @@ class Bindings(RuleBasedStateMachine):
         token = at_once(self.invites.store(Caller(user), request))["token"]
         self.tokens[token] = (address, self.now)
         self.waiting.add(token)
-        # What has expired is deleted bit by bit, wherever it is.
-        kept = {token for (token,) in rows(self.path, "SELECT token FROM invitations")}
-        expired = {token for token, (_, ts) in self.tokens.items() if self.now >= ts + INVITE_LIFETIME}
-        self.swept |= expired - kept
 
     @rule(end=st.sampled_from(["delivered", "dead", "later"]))
     def deliver(self, end):
@@ -437,10 +432,10 @@ class Bindings(RuleBasedStateMachine):
             self.path,
             "SELECT token, address, state FROM invitations LEFT JOIN outbox USING (outbox_id)",
         )
-        assert {token for token, _, state in found if state is None} == self.waiting - self.swept
-        assert {token for token, _, state in found if state == "dead"} == set(self.dead) - self.swept
+        assert {token for token, _, state in found if state is None} == self.waiting
+        assert {token for token, _, state in found if state == "dead"} == set(self.dead)
         on_their_way = {row[3] for row in self.untold if row[3]}
-        assert {token for token, _, state in found if state == "pending"} == on_their_way - self.swept
+        assert {token for token, _, state in found if state == "pending"} == on_their_way
         assert all(self.tokens[token][0] == address for token, address, _ in found)
 
     @invariant()

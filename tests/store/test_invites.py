@@ -129,22 +129,22 @@ def test_tokens_of_invitations_do_not_stand_with_their_keys(tx):
     assert "canary" not in repr(tx.rows("SELECT * FROM ephemeral_keys"))
 
 
-def test_what_has_expired_goes_while_others_come(tx):
-    for number in range(20):
-        add(tx, f"old {number:02}", expires_ts=NOW + number)
-    for number in range(4):
-        add(tx, f"new {number}", created_ts=NOW + 15, expires_ts=END)
-    # The first to expire are the first to go, and none that has not.
-    left = [f"old {number}" for number in range(16, 20)] + [f"new {number}" for number in range(4)]
-    assert [token for (token,) in tx.rows("SELECT token FROM invitations ORDER BY created_ts, token")] == left
-    assert tx.row("SELECT count(*) FROM ephemeral_keys") == (len(left),)
+def test_the_first_to_expire_are_the_first_to_go_and_none_that_has_not(tx):
+    for number in range(5):
+        add(tx, f"t{number}", expires_ts=NOW + number)
+    assert invites.expired(tx, NOW + 3, 2) == ["t0", "t1"]
+    assert invites.expired(tx, NOW + 3, 9) == ["t0", "t1", "t2", "t3"]
+    assert invites.delete_expired_keys(tx, NOW + 3, 2) == 2
+    assert invites.delete_expired_keys(tx, NOW + 3, 9) == 2
+    assert tx.row("SELECT count(*) FROM ephemeral_keys") == (1,)
 
 
 def test_an_invitation_that_expires_on_its_way_goes_and_its_row_does_not(tx):
     add(tx)
     number = send(tx, "t1", "k")
-    add(tx, "t2", created_ts=END, expires_ts=2 * END)
-    assert tx.rows("SELECT token FROM invitations") == [("t2",)]
+    assert invites.expired(tx, END, 9) == ["t1"]
+    assert invites.delete(tx, "t1", handed_over=True)
+    assert tx.rows("SELECT token FROM invitations") == []
     assert outbox.rows_of(tx, "k") == [number]
 
 
