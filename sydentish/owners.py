@@ -4,7 +4,7 @@ import os
 import pwd
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # As many as Linux follows (path_resolution(7)).
@@ -38,6 +38,18 @@ def as_owner_of(folder: Path) -> Iterator[None]:
         os.seteuid(0)
         os.setegid(before[0])
         os.setgroups(before[1])
+
+
+def make_private(folder: Path) -> None:
+    """Makes a directory, and those above it that are missing, for nobody but the owner of the one that is there.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    with as_owner_of(folder):
+        for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+            with suppress(FileExistsError):  # somebody else was faster
+                missing.mkdir(mode=0o700)
 
 
 def is_others(folder: Path) -> bool:

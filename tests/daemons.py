@@ -30,6 +30,38 @@ metrics_listeners = tcp:{metrics_port}:interface=127.0.0.1
 level = debug
 """
 
+# A signal comes when the program opens the nth database.
+_STOPPED = """
+import os, signal, sys
+left = {nth}
+def hook(event, _args):
+    global left
+    if event == "sqlite3.connect":
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.{name})
+sys.addaudithook(hook)
+"""
+
+
+def hooked(folder: Path, text: str) -> dict[str, str]:
+    """An environment in which every Python runs a text before anything else.
+
+    Args:
+        folder: where the text is kept, in a folder of its own.
+        text: the text.
+    """
+    hooks = folder / "hooks"
+    hooks.mkdir()
+    (hooks / "sitecustomize.py").write_text(text)
+    paths = os.pathsep.join(filter(None, [str(hooks), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": paths}
+
+
+def stopped(folder: Path, name: str, nth: int) -> dict[str, str]:
+    """An environment in which a program gets a signal of that name when it opens the nth database."""
+    return hooked(folder, _STOPPED.format(name=name, nth=nth))
+
 
 class Process(ProcessProtocol):
     """A command of ours; collects what it says.

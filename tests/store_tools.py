@@ -1,4 +1,4 @@
-"""What tests of the store and of the actions share: other sides of the `Database` port, and things to wait for."""
+"""What tests of the store and of the actions share: a file's contents, other sides of `Database`, and things to wait for."""
 
 import sqlite3
 from contextlib import closing
@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from sydentish.domain.delivery import Delivery
 from sydentish.domain.errors import Busy
+from sydentish.domain.threepids import EMAIL, Threepid
 from sydentish.store.sqlite import DIALECT, SqliteTx, connect
 
 START_MS = 1_700_000_000_000
@@ -25,10 +26,24 @@ def rows(path, sql, params=()):
         return connection.execute(sql, params).fetchall()
 
 
+def write(path, work):
+    """What `work` makes of a transaction on the file."""
+    with closing(connect(path, 5000)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        result = work(SqliteTx(connection))
+        connection.execute("COMMIT")
+    return result
+
+
 def contents(path):
     """Everything in the database, by table."""
     tables = [name for (name,) in rows(path, "SELECT name FROM sqlite_master WHERE type = 'table'")]
     return {table: rows(path, f"SELECT * FROM {table}") for table in tables}
+
+
+def address(number):
+    """One address of many."""
+    return Threepid(EMAIL, f"u{number}@example.org")
 
 
 def at_once(coroutine):

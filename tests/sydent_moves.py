@@ -3,14 +3,11 @@
 import json
 import subprocess
 import time
-from contextlib import closing
 
 from daemons import COMMAND, SECONDS
 from standins.certificates import Authority
-from store_tools import rows
+from store_tools import rows, write
 from sydent_files import NAME, SydentFile, configuration
-
-from sydentish.store.sqlite import SqliteTx, connect
 
 NOW_S = int(time.time())
 NOW_MS = NOW_S * 1000
@@ -66,10 +63,7 @@ class Move:
         return dict(self.rows("SELECT address, mxid FROM associations"))
 
     def write(self, work):
-        with closing(connect(self.path, 5000)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            work(SqliteTx(connection))
-            connection.execute("COMMIT")
+        write(self.path, work)
 
     def everything(self):
         """All files below the folder, with their contents."""

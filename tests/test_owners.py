@@ -10,8 +10,8 @@ import pytest
 from cli.home import Home
 from unprivileged import NOBODY
 
-from sydentish.keyfiles import KeyProblem, generate_key, make_private, retire_key, revoke_key
-from sydentish.owners import as_owner_of
+from sydentish.keyfiles import KeyProblem, generate_key, retire_key, revoke_key
+from sydentish.owners import as_owner_of, make_private
 from sydentish.store.sqlite import connect
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")

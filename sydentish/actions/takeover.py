@@ -56,12 +56,12 @@ class Tally:
     Attributes:
         kinds: how many there are by kind and outcome.
         conflicts: how many addresses stand there in several spellings, for several users.
-        details: how many things that concern one address were told of.
+        told: how many things that concern one address were told of.
     """
 
     kinds: dict[str, Counter[str]] = field(default_factory=dict)
     conflicts: int = 0
-    details: int = 0
+    told: int = 0
 
     def add(self, kind: str, outcome: str, number: int = 1) -> None:
         """Counts something."""
@@ -196,7 +196,7 @@ class Takeover:
             self._tell({"unusable": {**row.fields, "reason": reason}})
 
     def _tell(self, detail: Mapping[str, object]) -> None:
-        self._tally.details += 1
+        self._tally.told += 1
         self._on_detail(detail)
 
     async def _pepper(self) -> None:

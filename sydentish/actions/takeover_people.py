@@ -135,7 +135,7 @@ class People:
 
     def _token(self, tx: Tx, row: tuple[str, str]) -> str:
         token, user_id = row
-        if not rows.has_account(tx, user_id):
+        if not account_rows.has_account(tx, user_id):
             return _of_nobody(tx, user_id)
         if not rows.is_new(tx, _TOKEN, token):
             return KNOWN
@@ -144,7 +144,7 @@ class People:
         return TAKEN
 
     def _accept(self, tx: Tx, terms: Terms, user_id: str, urls: Sequence[str], is_former: bool) -> str:  # noqa: FBT001
-        if not rows.has_account(tx, user_id):
+        if not account_rows.has_account(tx, user_id):
             return _of_nobody(tx, user_id)
         acceptances = [] if is_former else terms.acceptances(urls)
         if not acceptances:

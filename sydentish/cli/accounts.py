@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from sydentish.cli.addresses import user_argument
-from sydentish.cli.common import cannot_run, config_option, read_config
+from sydentish.cli.common import cannot_run, config_option, limit_option, read_config
 from sydentish.cli.printing import Progress, ago, json_option, now_ms, print_json, print_table, progress
 from sydentish.cli.running import run_with_database
 from sydentish.cli.turns import Turns
@@ -30,9 +30,7 @@ def accounts() -> None:
 @config_option
 @json_option
 @click.option("--after", metavar="MXID", default="", help="Go on behind this user.")
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="List so many at the most."
-)
+@limit_option
 def list_accounts(config_path: Path, as_json_: bool, after: str, limit: int) -> None:  # noqa: FBT001 - a flag of the command line
     """List accounts, in the order of their users.
 
@@ -77,9 +75,9 @@ def logout(config_path: Path, everybody: bool, mxid: str | None) -> None:  # noq
     if mxid is not None:
         _log_out(config, mxid)
         return
-    with progress("Logging out") as show:
+    with progress("Logging out") as on_progress:
         users, tokens = run_with_database(
-            config, lambda world, db: _log_all_out(Turns(db, world.reactor), show)
+            config, lambda world, db: _log_all_out(Turns(db, world.reactor), on_progress)
         )
     click.echo(f"{tokens} access tokens of {users} users are ended")
 
@@ -94,7 +92,7 @@ def _log_out(config: Config, mxid: str) -> None:
     click.echo(f"{mxid}: {ended} access tokens are ended")
 
 
-async def _log_all_out(db: Database, show: Progress) -> tuple[int, int]:
+async def _log_all_out(db: Database, on_progress: Progress) -> tuple[int, int]:
     users, tokens, last = 0, 0, ""
     of = await db.read(figures.accounts)
 
@@ -106,7 +104,7 @@ async def _log_all_out(db: Database, show: Progress) -> tuple[int, int]:
         users += len(ended)
         tokens += sum(number for _, number in ended)
         last = ended[-1][0]
-        show(users, max(of, users))
+        on_progress(users, max(of, users))
     return users, tokens
 
 

@@ -10,11 +10,11 @@ from typing import BinaryIO
 
 from sydentish.disk import sync
 from sydentish.domain.keys import Key, KeyState, make_key, parse_key
+from sydentish.keyfiles import SUFFIX, file_name, place_of
 from sydentish.store.copies import CopyProblem
 
 DATABASE = "sydentish.db"
-_KEYS = "keys"
-_SUFFIX = ".key"
+_KEYS = PurePosixPath("keys")
 _LONGEST_KEY = 1024
 _MOST_MEMBERS = 10_000
 _BUFFER = 1 << 20
@@ -43,8 +43,7 @@ def pack(archive: Path, database: Path, keys: Sequence[Key]) -> None:
 
 
 def _place(key: Key) -> PurePosixPath:
-    folder = PurePosixPath(_KEYS) / ("" if key.state is KeyState.ACTIVE else key.state.value)
-    return folder / f"{key.key_id.replace(':', '_')}{_SUFFIX}"
+    return place_of(_KEYS, key.state) / file_name(key.signing_key.version)
 
 
 def _private(member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -97,7 +96,7 @@ def _reading(archive: BinaryIO) -> Iterator[Iterator[tuple[tarfile.TarFile, tarf
     try:
         with tarfile.open(fileobj=archive, mode="r:") as tar:
             yield ((tar, member) for _, member in zip(range(_MOST_MEMBERS), tar, strict=False))
-    except (tarfile.TarError, EOFError, shutil.SpecialFileError) as error:
+    except tarfile.TarError as error:
         raise CopyProblem(f"{archive.name}: is damaged: {error}") from None
 
 
@@ -111,10 +110,9 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> io.BufferedIOBase
 def _state(member: tarfile.TarInfo) -> KeyState | None:
     """What the place of a file says about a key; None of what is no key."""
     path = PurePosixPath(member.name)
-    if not member.isreg() or path.suffix != _SUFFIX or member.size > _LONGEST_KEY:
+    if not member.isreg() or path.suffix != SUFFIX or member.size > _LONGEST_KEY:
         return None
-    places = {PurePosixPath(_KEYS) / state.value: state for state in KeyState}
-    return {**places, PurePosixPath(_KEYS): KeyState.ACTIVE}.get(path.parent)
+    return {place_of(_KEYS, state): state for state in KeyState}.get(path.parent)
 
 
 def _key(archive: BinaryIO, tar: tarfile.TarFile, member: tarfile.TarInfo, state: KeyState) -> Key:

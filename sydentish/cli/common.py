@@ -20,6 +20,14 @@ DEFAULT_CONFIG = "/etc/sydentish/sydentish.conf"
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
+limit_option = click.option(
+    "--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="List so many at the most."
+)
+"""`--limit N`."""
+
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+"""`--yes`; see `confirm`."""
+
 
 def config_option(command: F) -> F:
     """`-c FILE`."""
@@ -73,7 +81,7 @@ def read_keys(config: Config, config_path: Path) -> KeyRing:
     try:
         return load_keys(config.general.key_dir, config.general.server_name)
     except KeyProblem as problem:
-        refuse(told_of_keys(problem, config_path))
+        refuse(told_of_keys(problem, config, config_path))
 
 
 def parsed(parser: Callable[[str], T], value: str) -> T:
@@ -94,9 +102,41 @@ def told(error: OSError) -> str:
     return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
 
 
-def told_of_keys(problem: KeyProblem, config_path: Path) -> str:
+def told_of_keys(problem: KeyProblem, config: Config, config_path: Path) -> str:
     """What the operator is told of signing keys that cannot be used, with the command that helps."""
-    return f"{problem} -c {shlex.quote(str(config_path))}" if isinstance(problem, NoKey) else str(problem)
+    if not isinstance(problem, NoKey):
+        return str(problem)
+    command = f"sydentish keys generate -c {shlex.quote(str(config_path))}"
+    if is_new(config):
+        return f"{problem}; make one, as the server's user, with: {command}"
+    return f"{problem}, but a database; put the key there that belongs to it, or if there is none any more, make another: {command}"
+
+
+def is_new(config: Config) -> bool:
+    """Whether there is no database yet, as far as can be seen. One that is there was used with a signing key."""
+    try:
+        return not config.database.path.exists()
+    except PermissionError:
+        return True
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Goes on if the operator wants it; ends the program if not, or if nobody can be asked.
+
+    Args:
+        question: what is asked, while nothing is changed yet.
+        yes: the answer was given on the command line.
+    """
+    if yes:
+        return
+    try:
+        click.confirm(question, abort=True, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        # What is asked ends without a line of its own where nobody ends the answer with one.
+        click.echo(err=True)
+        cannot_run("nothing was changed: if that is what you want, say so with --yes")
 
 
 def cannot_run(problem: str) -> NoReturn:

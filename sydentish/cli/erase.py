@@ -9,7 +9,7 @@ import click
 
 from sydentish.actions.erasure import Erased, Erasure
 from sydentish.cli.addresses import address_option, medium_option, user_option
-from sydentish.cli.common import config_option, read_config, read_keys
+from sydentish.cli.common import config_option, confirm, read_config, read_keys, yes_option
 from sydentish.cli.printing import Progress, json_option, print_json, progress
 from sydentish.cli.running import run_with_database
 from sydentish.cli.scratch import PREFIX
@@ -18,6 +18,7 @@ from sydentish.config import Config
 from sydentish.domain.keys import KeyRing
 from sydentish.domain.statements import UnusableStatement, stated_threepid
 from sydentish.domain.threepids import EMAIL, MSISDN, Threepid
+from sydentish.owners import as_owner_of
 from sydentish.parts.deeds import make_statements
 from sydentish.parts.world import World
 from sydentish.store import peers as peer_rows
@@ -65,7 +66,7 @@ class _Report:
 @medium_option
 @user_option("--mxid", help="A user, and every address that is bound to them.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be erased.")
-@click.option("--yes", is_flag=True, help="Don't ask.")
+@yes_option
 def erase(
     *,
     config_path: Path,
@@ -89,9 +90,8 @@ def erase(
     threepid = None if address is None else _threepid(address, medium)
     config = read_config(config_path)
     keys = read_keys(config, config_path)
-    if not (yes or dry_run):
-        whom = "this address" if mxid is None else f"{mxid} and every address of theirs"
-        click.confirm(f"Erase all that is stored about {whom}, for good?", abort=True, err=True)
+    whom = "this address" if mxid is None else f"{mxid} and every address of theirs"
+    confirm(f"Erase all that is stored about {whom}, for good?", yes=yes or dry_run)
     with progress("Erasing") as on_progress:
         erased, peers = run_with_database(
             config, _work(config, keys, threepid, mxid, on_progress, dry_run=dry_run)
@@ -142,9 +142,11 @@ def _work(
 
 
 def _empty(config: Config) -> bool:
+    path = config.database.path
     try:
-        return empty_log(config.database.path, config.database.busy_timeout)
-    except sqlite3.Error:
+        with as_owner_of(path.parent):
+            return empty_log(path, config.database.busy_timeout)
+    except (sqlite3.Error, OSError):
         # Nothing is lost by it: it is erased, and leaves the disk later.
         return False
 

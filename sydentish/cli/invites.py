@@ -11,7 +11,7 @@ import click
 
 from sydentish.actions.revoking import Revoked, expire, revoke
 from sydentish.cli.addresses import address_option, read_address, user_option
-from sydentish.cli.common import age_option, cannot_run, config_option, read_config
+from sydentish.cli.common import age_option, cannot_run, config_option, limit_option, read_config
 from sydentish.cli.printing import (
     Progress,
     ago,
@@ -88,9 +88,7 @@ _address_option = address_option(help="Only those of this e-mail address.")
 @_address_option
 @_room_option
 @_sender_option
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="List so many at the most."
-)
+@limit_option
 def list_invites(
     config_path: Path,
     as_json_: bool,  # noqa: FBT001 - a flag of the command line
@@ -150,9 +148,10 @@ def revoke_invites(
     if not ids and not any(which.values()):
         raise click.UsageError("Say which: an ID, --address, --room or --sender.")
     choice = _choice(which, ids)
-    with progress("Revoking") as show:
+    with progress("Revoking") as on_progress:
         done = run_with_database(
-            read_config(config_path), lambda world, db: _revoke_all(Turns(db, world.reactor), choice, show)
+            read_config(config_path),
+            lambda world, db: _revoke_all(Turns(db, world.reactor), choice, on_progress),
         )
     left = len(done.chosen) - done.revoked.invitations
     _tell(done.revoked, left, as_json_=as_json_)
@@ -172,7 +171,7 @@ def expire_invites(config_path: Path, as_json_: bool, age_ms: int | None) -> Non
     Example: sydentish invites expire --before 30d
     """
 
-    async def work(world: World, db: Database, show: Progress) -> Revoked:
+    async def work(world: World, db: Database, on_progress: Progress) -> Revoked:
         now, revoked, turns = world.now_ms(), Revoked(), Turns(db, world.reactor)
         while (more := await turns.write(expire, now, _BATCH)).invitations:
             revoked += more
@@ -180,10 +179,10 @@ def expire_invites(config_path: Path, as_json_: bool, age_ms: int | None) -> Non
             pass
         if age_ms is None:
             return revoked
-        return revoked + (await _revoke_all(turns, _Choice(before_ts=now - age_ms), show)).revoked
+        return revoked + (await _revoke_all(turns, _Choice(before_ts=now - age_ms), on_progress)).revoked
 
-    with progress("Expiring") as show:
-        revoked = run_with_database(read_config(config_path), lambda world, db: work(world, db, show))
+    with progress("Expiring") as on_progress:
+        revoked = run_with_database(read_config(config_path), lambda world, db: work(world, db, on_progress))
     _tell(revoked, as_json_=as_json_)
 
 
@@ -208,7 +207,7 @@ async def _pages(db: Database) -> AsyncIterator[list[Kept]]:
         token = page[-1].invitation.token
 
 
-async def _revoke_all(db: Database, choice: _Choice, show: Progress) -> _Done:
+async def _revoke_all(db: Database, choice: _Choice, on_progress: Progress) -> _Done:
     of = await db.read(figures.all_invitations)
     done, seen = _Done(), 0
     async for page in _pages(db):
@@ -218,7 +217,7 @@ async def _revoke_all(db: Database, choice: _Choice, show: Progress) -> _Done:
             tokens = [each.token for each in chosen[start : start + _BATCH]]
             done.revoked += await db.write(revoke, tokens)
         seen += len(page)
-        show(min(seen, of), of)
+        on_progress(min(seen, of), of)
     return done
 
 
@@ -242,13 +241,13 @@ def _row(kept: Kept, now: int) -> tuple[str, ...]:
         invitation.sender,
         ago(invitation.created_ts, now),
         moment(invitation.expires_ts, now),
-        _state(kept, now),
+        _state(kept, now) + ("" if kept.outbox_id is None else f": outbox {kept.outbox_id}"),
     )
 
 
 def _state(kept: Kept, now: int) -> str:
     if kept.outbox_id is not None:
-        return f"{'given up' if kept.outbox_state == 'dead' else 'handed over'}: outbox {kept.outbox_id}"
+        return "given up" if kept.outbox_state == "dead" else "handed over"
     return "waiting" if kept.invitation.expires_ts > now else "expired"
 
 
@@ -262,6 +261,6 @@ def _as_json(kept: Kept, now: int) -> dict[str, object]:
         "sender": invitation.sender,
         "created_ts": invitation.created_ts,
         "expires_ts": invitation.expires_ts,
-        "state": _state(kept, now).partition(":")[0],
+        "state": _state(kept, now),
         "outbox_id": kept.outbox_id,
     }

@@ -104,8 +104,8 @@ def progress(label: str, *, hidden: bool = False) -> Iterator[Progress]:
         return
     with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
 
-        def show(done: int, of: int) -> None:
+        def on_progress(done: int, of: int) -> None:
             bar.length = of
             bar.update(done - bar.pos)
 
-        yield show
+        yield on_progress

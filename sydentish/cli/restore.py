@@ -9,15 +9,14 @@ from pathlib import Path
 import click
 
 from sydentish.cli.archives import DATABASE, is_archive, unpack
-from sydentish.cli.common import cannot_run, config_option, read_config, told
+from sydentish.cli.common import cannot_run, config_option, confirm, read_config, told, yes_option
 from sydentish.cli.peers.recalling import AGAIN, all_asked, ask_back, print_recalled
 from sydentish.cli.printing import Progress, moment, now_ms, progress
 from sydentish.cli.stopping import stoppable
 from sydentish.config import Config
 from sydentish.domain.keys import Key
-from sydentish.keyfiles import KeyProblem, inventory, make_private
-from sydentish.keyfiles.writing import write
-from sydentish.owners import as_owner_of
+from sydentish.keyfiles import KeyProblem, inventory, write_key
+from sydentish.owners import as_owner_of, make_private
 from sydentish.store.copies import Contents, CopyProblem, checked_contents, copy_pages, opened, workshop
 from sydentish.store.migrate import SchemaError, Step, migrate_sqlite, shipped_steps
 from sydentish.store.peek import check_sqlite_file, names_in
@@ -29,7 +28,7 @@ _TakeOut = Callable[[Path, Progress], Sequence[Key]]
 
 @click.command(short_help="Put a backup in the place of the database.")
 @config_option
-@click.option("--yes", is_flag=True, help="Do not ask whether the present database may be replaced.")
+@yes_option
 @click.option("--offline", is_flag=True, help="Do not ask the peers for what was stated since the backup.")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def restore(config_path: Path, yes: bool, offline: bool, file: Path) -> None:  # noqa: FBT001 - flags
@@ -90,8 +89,8 @@ def _restore(
             keys = take_out(copy, on_progress)
         found = checked_contents(copy, steps[-1].number)
         migrate_sqlite(copy, config.database.busy_timeout, now_ms(), steps)
-        for finding in differences_of(copy):
-            raise CopyProblem(f"{file}: is no backup of this program: {finding.problem}")
+        for flaw in differences_of(copy):
+            raise CopyProblem(f"{file}: is no backup of this program: {flaw.problem}")
         _check_name(copy, file, config.general.server_name)
         adapt_file(copy, config.general.server_name, config.peers, last_number(path), now_ms())
         _confirm(path, file, found, yes=yes)
@@ -130,8 +129,8 @@ def _opened(file: Path, newest: int) -> Iterator[_TakeOut]:
 def _confirm(path: Path, file: Path, found: Contents, *, yes: bool) -> None:
     newest = "" if found.newest_ts is None else f", the newest of {moment(found.newest_ts, now_ms())}"
     click.echo(f"{file}: schema {found.schema}, {found.rows['associations']} associations{newest}")
-    if path.exists() and not yes:
-        click.confirm(f"Replace {path} by it?", abort=True, err=True)
+    if path.exists():
+        confirm(f"Replace {path} by it?", yes=yes)
 
 
 def _install_or_tell(key_dir: Path, keys: Sequence[Key]) -> None:
@@ -161,7 +160,7 @@ def _install(key_dir: Path, keys: Sequence[Key]) -> str:
         make_private(key_dir)
         with as_owner_of(key_dir):
             for key in keys:
-                write(key_dir, key, key.state, None)
+                write_key(key_dir, key, key.state, None)
         return f"{key_dir}: the {len(keys)} keys of the backup are there now"
     if {(key.key_id, key.public_key) for key in keys} != present:
         return f"{key_dir}: has other keys than the backup, and was left as it is"

@@ -12,6 +12,7 @@ from sydentish.app import App, Outside, build
 from sydentish.cli.common import (
     cannot_run,
     config_option,
+    is_new,
     read_config,
     read_keys,
     refuse,
@@ -24,10 +25,10 @@ from sydentish.cli.setup import suspicions
 from sydentish.cli.surroundings import look_around
 from sydentish.config import Config, load
 from sydentish.domain.keys import SEED_BYTES, KeyRing
-from sydentish.keyfiles import KeyProblem, generate_key, key_files, make_private
+from sydentish.keyfiles import KeyProblem, generate_key, key_files
 from sydentish.lifecycle import ListenerProblem
 from sydentish.logs import LogFile, open_log, start_logging
-from sydentish.owners import is_others
+from sydentish.owners import is_others, make_private
 from sydentish.parts.gateways import GatewayProblem
 from sydentish.replication.credentials import TlsProblem
 from sydentish.senders.render import TemplateProblem
@@ -41,7 +42,11 @@ _log = Logger()
 
 @click.command(short_help="Run the server.")
 @config_option
-@click.option("--init", is_flag=True, help="Make the data directory and a signing key if there are none.")
+@click.option(
+    "--init",
+    is_flag=True,
+    help="Make the data directory and, for a new server, a signing key if there are none.",
+)
 def serve(config_path: Path, init: bool) -> None:  # noqa: FBT001 - a flag of the command line
     """Run the server in the foreground until it is told to stop (SIGTERM or SIGINT).
 
@@ -104,7 +109,7 @@ def _prepared(config: Config, config_path: Path, *, init: bool) -> KeyRing:
         try:
             _initialise(config)
         except KeyProblem as problem:
-            refuse(told_of_keys(problem, config_path))
+            refuse(told_of_keys(problem, config, config_path))
         except OSError as error:
             refuse(told(error))
     problems = look_around(config, starting=True).problems
@@ -116,7 +121,7 @@ def _prepared(config: Config, config_path: Path, *, init: bool) -> KeyRing:
 def _initialise(config: Config) -> None:
     make_private(config.general.data_dir)
     make_private(config.database.path.parent)
-    if not key_files(config.general.key_dir):
+    if is_new(config) and not key_files(config.general.key_dir):
         generate_key(config.general.key_dir, None, os.urandom(SEED_BYTES))
 
 

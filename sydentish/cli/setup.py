@@ -44,7 +44,7 @@ def _key_problems(config: Config, config_path: Path) -> list[str]:
     try:
         load_keys(config.general.key_dir, config.general.server_name)
     except KeyProblem as problem:
-        return [told_of_keys(problem, config_path)]
+        return [told_of_keys(problem, config, config_path)]
     return []
 
 

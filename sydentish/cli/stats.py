@@ -17,6 +17,7 @@ from sydentish.store import outbox as outbox_rows
 from sydentish.store import statements as statement_rows
 from sydentish.store.database import Database
 from sydentish.store.figures import Invitations, Sessions
+from sydentish.store.health import file_bytes
 from sydentish.store.progress import PeerReport
 
 
@@ -55,7 +56,7 @@ def stats(config_path: Path, as_json_: bool) -> None:  # noqa: FBT001 - a flag o
     """
     config = read_config(config_path)
     counts = run_with_database(config, lambda world, db: _count(config, world, db))
-    sizes = _sizes(config.database.path)
+    sizes = file_bytes(config.database.path)
     if as_json_:
         print_json(_as_json(config, counts, sizes))
     else:
@@ -82,17 +83,11 @@ async def _count(config: Config, world: World, db: Database) -> _Counts:
     )
 
 
-def _sizes(path: Path) -> dict[str, int]:
-    """The bytes of the database, and of its write-ahead log."""
-    files = {"database": path, "log": path.with_name(f"{path.name}-wal")}
-    return {name: file.stat().st_size if file.exists() else 0 for name, file in files.items()}
-
-
 def _fields(config: Config, counts: _Counts, sizes: Mapping[str, int]) -> list[tuple[str, str]]:
     now = now_ms()
     sessions, invitations = counts.sessions, counts.invitations
     return [
-        *_bindings(config.general.server_name, counts),
+        *_named("bindings", _bindings(config.general.server_name, counts)),
         ("users", str(counts.users)),
         ("accounts", f"{counts.accounts}, with {counts.access_tokens} access tokens"),
         ("sessions", f"{sessions.open} open, {sessions.validated} validated, {sessions.expired} expired"),
@@ -104,19 +99,21 @@ def _fields(config: Config, counts: _Counts, sizes: Mapping[str, int]) -> list[t
         *_named("peers", [_peer(each, now) for each in counts.peers]),
         ("erased addresses", f"{counts.erased_addresses}, {counts.tombstones} of them kept for peers"),
         ("pepper", f"given out since {moment(counts.pepper_since_ts, now)}"),
-        ("database", f"{size(sizes['database'])}, and {size(sizes['log'])} in the write-ahead log"),
+        (
+            "database",
+            f"{size(sizes.get('main', 0))}, and {size(sizes.get('wal', 0))} in the write-ahead log",
+        ),
         ("schema", str(counts.schema)),
     ]
 
 
-def _bindings(server_name: str, counts: _Counts) -> list[tuple[str, str]]:
-    origins = [(name, number) for name, number in counts.by_origin.items() if name != server_name]
+def _bindings(server_name: str, counts: _Counts) -> list[str]:
     media = ", ".join(f"{number} {medium}" for medium, number in counts.by_medium.items())
     own = f"{counts.by_origin.get(server_name, 0)} stated here"
-    return [
-        ("bindings", media or "0"),
-        *(("", told) for told in (own, *(f"{number} stated by {name}" for name, number in origins))),
+    others = [
+        f"{number} stated by {name}" for name, number in counts.by_origin.items() if name != server_name
     ]
+    return [media or "0", own, *others]
 
 
 def _named(name: str, told: list[str]) -> list[tuple[str, str]]:
@@ -164,7 +161,7 @@ def _as_json(config: Config, counts: _Counts, sizes: Mapping[str, int]) -> dict[
         "erased_addresses": counts.erased_addresses,
         "tombstones": counts.tombstones,
         "pepper_since_ts": counts.pepper_since_ts,
-        "database_bytes": sizes["database"],
-        "log_bytes": sizes["log"],
+        "database_bytes": sizes.get("main", 0),
+        "log_bytes": sizes.get("wal", 0),
         "schema": counts.schema,
     }

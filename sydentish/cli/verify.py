@@ -20,7 +20,7 @@ from sydentish.store import integrity, shape
 from sydentish.store.copies import interruptible
 from sydentish.store.database import P, T, Tx
 from sydentish.store.integrity import Checks, Looked
-from sydentish.store.shape import Finding
+from sydentish.store.shape import Flaw
 from sydentish.store.sqlite import SqliteTx, connect
 
 _SAMPLE = 1000
@@ -28,7 +28,7 @@ _SAMPLE = 1000
 
 @dataclass(slots=True)
 class _Verified:
-    findings: list[Finding] = field(default_factory=list)
+    flaws: list[Flaw] = field(default_factory=list)
     looked: Looked = field(default_factory=Looked)
 
 
@@ -59,10 +59,10 @@ def verify(config_path: Path, as_json_: bool, everything: bool, sample: int) -> 
             found = _verify(config, None if everything else sample, on_progress)
     except sqlite3.Error as error:
         cannot_run(f"{config.database.path}: {error}; restore a backup (sydentish restore), if it stays so")
-    well = not found.findings
+    well = not found.flaws
     if as_json_:
         looked = {"associations": found.looked.associations, "unknown": found.looked.unknown}
-        print_json({"ok": well, **looked, "findings": [asdict(each) for each in found.findings]})
+        print_json({"ok": well, **looked, "findings": [asdict(each) for each in found.flaws]})
     else:
         _print(found)
     sys.exit(0 if well else 1)
@@ -76,18 +76,18 @@ def _verify(config: Config, sample: int | None, on_progress: Progress) -> _Verif
     with owners, closing(connect(path, config.database.busy_timeout, read_only=True)) as connection:
         look = _Looking(connection)
         for table in look(shape.tables):
-            found.findings += look(shape.damage, table, sample is None)
-        if found.findings:
+            found.flaws += look(shape.damage, table, sample is None)
+        if found.flaws:
             # What is damaged would only have the rest fail.
             return found
-        found.findings += shape.differences(look(shape.shape), shape.shipped_shape())
-        if found.findings:
+        found.flaws += shape.differences(look(shape.shape), shape.shipped_shape())
+        if found.flaws:
             return found
         checks = Checks(server_name, grace_ms, now)
         found.looked = checks.looked
         _associations(look, checks, sample, on_progress)
-        found.findings += checks.findings()
-        found.findings += look(_others, server_name, grace_ms, now)
+        found.flaws += checks.flaws()
+        found.flaws += look(_others, server_name, grace_ms, now)
     return found
 
 
@@ -105,7 +105,7 @@ def _associations(look: "_Looking", checks: Checks, sample: int | None, on_progr
         on_progress(min(sample, done + integrity.PAGE), sample)
 
 
-def _others(tx: Tx, server_name: str, grace_ms: int, now: int) -> list[Finding]:
+def _others(tx: Tx, server_name: str, grace_ms: int, now: int) -> list[Flaw]:
     return [
         *integrity.leftover_hashes(tx, grace_ms, now),
         *integrity.numbers(tx, server_name),
@@ -135,10 +135,10 @@ class _Looking:
 
 
 def _print(found: _Verified) -> None:
-    for each in found.findings:
+    for each in found.flaws:
         print_line(f"failed: {each.check}: {each.problem}; {each.remedy}")
     looked = found.looked
     told = f"{looked.associations} associations were looked at"
     if looked.unknown:
         told += f"; {looked.unknown} of them were signed by servers, or with keys, that are not known here"
-    click.echo(told if found.findings else f"ok: {told}")
+    click.echo(told if found.flaws else f"ok: {told}")

@@ -70,6 +70,25 @@ class OldRow:
 
 
 @dataclass(frozen=True, slots=True)
+class OldPeer:
+    """A peer, as the Sydent's database has it.
+
+    Attributes:
+        name: its server name.
+        port: where it is reached, where the configuration does not say.
+        acknowledged_id: the last of the Sydent's statements that it has acknowledged; None if that makes no sense.
+        is_active: whether it is in use.
+        key: its public key, in base64 or hexadecimal.
+    """
+
+    name: str
+    port: int | None
+    acknowledged_id: int | None
+    is_active: bool
+    key: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Conflict:
     """An address that stands there in several spellings, for several users; the newest statement counts.
 

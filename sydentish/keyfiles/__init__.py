@@ -9,34 +9,40 @@ from sydentish.keyfiles.changing import (
     rotate_key,
 )
 from sydentish.keyfiles.reading import (
+    SUFFIX,
     KeyFile,
     KeyProblem,
     NoKey,
+    file_name,
     inventory,
     key_files,
     key_warnings,
     load_keys,
     mode_warning,
+    place_of,
     ring_of,
 )
-from sydentish.keyfiles.writing import CannotChange, make_private
+from sydentish.keyfiles.writing import CannotChange, write_key
 
 __all__ = [
+    "SUFFIX",
     "CannotChange",
     "KeyFile",
     "KeyProblem",
     "NoKey",
+    "file_name",
     "finish_rotation",
     "generate_key",
     "inventory",
     "key_files",
     "key_warnings",
     "load_keys",
-    "make_private",
     "mode_warning",
     "must_not_sign",
+    "place_of",
     "retire_key",
     "revoke_key",
     "ring_of",
     "rotate_key",
+    "write_key",
 ]

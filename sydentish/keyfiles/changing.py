@@ -15,8 +15,8 @@ from pathlib import Path
 
 from sydentish.domain.keys import Key, KeyState, make_key, parse_key
 from sydentish.keyfiles.reading import KeyFile, inventory, ring_of
-from sydentish.keyfiles.writing import CannotChange, copy, make_private, tidy, write
-from sydentish.owners import as_owner_of
+from sydentish.keyfiles.writing import CannotChange, copy, tidy, write_key
+from sydentish.owners import as_owner_of, make_private
 
 # More than anybody counts up to, and short enough to be counted on.
 _COUNTABLE = 9
@@ -213,7 +213,7 @@ def _make(
         raise CannotChange(f"{key_dir}: another key has or had the version {version}; choose another one")
     key = parse_key(make_key(version or _free_version(used), seed))
     active = _in_state(files, KeyState.ACTIVE)
-    path = write(key_dir, key, state, active[0].path.stat() if active else None)
+    path = write_key(key_dir, key, state, active[0].path.stat() if active else None)
     return KeyFile(replace(key, state=state), path, ())
 
 

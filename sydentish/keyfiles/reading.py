@@ -16,11 +16,16 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TypeVar
 
 from sydentish.domain.keys import Key, KeyRing, KeyState, parse_key
 
+F = TypeVar("F", bound=PurePath)
+
 SUFFIX = ".key"
+"""What the name of a key file ends with."""
+
 PLACES = {state.value: state for state in (KeyState.NEXT, KeyState.RETIRED, KeyState.REVOKED)}
 """The directories below the key directory, and what the keys in them may do."""
 
@@ -37,7 +42,7 @@ class KeyProblem(Exception):
 
 
 class NoKey(KeyProblem):
-    """There is no signing key yet; the message ends with the command that makes one, without its options."""
+    """There is no signing key; the message does not say what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +74,7 @@ def ring_of(key_dir: Path, server_name: str, files: Sequence[KeyFile]) -> KeyRin
     """As `load_keys`, of files that were read already."""
     active = [file for file in files if file.key.state is KeyState.ACTIVE]
     if not active:
-        raise NoKey(
-            f"{key_dir}: there is no signing key; make one, as the server's user, with: sydentish keys generate"
-        )
+        raise NoKey(f"{key_dir}: there is no signing key")
     if len(active) > 1:
         ids = ", ".join(file.key.key_id for file in active)
         raise KeyProblem(
@@ -113,6 +116,11 @@ def inventory(key_dir: Path) -> list[KeyFile]:
 def folders(key_dir: Path) -> list[Path]:
     """Where keys may lie."""
     return [key_dir, *(key_dir / name for name in PLACES)]
+
+
+def place_of(key_dir: F, state: KeyState) -> F:
+    """Where the keys in a state lie."""
+    return key_dir if state is KeyState.ACTIVE else key_dir / state.value
 
 
 def key_files(folder: Path) -> list[Path]:

@@ -8,26 +8,13 @@ from pathlib import Path
 
 from sydentish.disk import sync
 from sydentish.domain.keys import Key, KeyState, make_key
-from sydentish.keyfiles.reading import SUFFIX, KeyFile, KeyProblem, file_name, folders, inventory
-from sydentish.owners import as_owner_of
+from sydentish.keyfiles.reading import SUFFIX, KeyFile, KeyProblem, file_name, folders, inventory, place_of
 
 _PART = ".part"
 
 
 class CannotChange(KeyProblem):
     """The keys cannot be changed so, and are as they were; the message says why, and what to do."""
-
-
-def make_private(folder: Path) -> None:
-    """Makes a directory, and those above it that are missing, for nobody but the owner of the one that is there.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    with as_owner_of(folder):
-        for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
-            with suppress(FileExistsError):  # somebody else was faster
-                missing.mkdir(mode=0o700)
 
 
 def tidy(key_dir: Path) -> None:
@@ -63,17 +50,13 @@ def copy(key_dir: Path, file: KeyFile, state: KeyState) -> None:
         CannotChange: another file is in its way.
         OSError: it cannot be written.
     """
-    target = _place(key_dir, state) / file_name(file.key.signing_key.version)
+    target = place_of(key_dir, state) / file_name(file.key.signing_key.version)
     if target in file.copies and not target.is_symlink():
         return
-    write(key_dir, file.key, state, file.path.stat(), keep_time=True)
+    write_key(key_dir, file.key, state, file.path.stat(), keep_time=True)
 
 
-def _place(key_dir: Path, state: KeyState) -> Path:
-    return key_dir if state is KeyState.ACTIVE else key_dir / state.value
-
-
-def write(
+def write_key(
     key_dir: Path, key: Key, state: KeyState, like: os.stat_result | None, *, keep_time: bool = False
 ) -> Path:
     """Writes a key file that is whole and on disk, or none; one that is there stays as it is.
@@ -89,7 +72,7 @@ def write(
         CannotChange: another file is in its way.
         OSError: it cannot be written.
     """
-    folder = _place(key_dir, state)
+    folder = place_of(key_dir, state)
     if not folder.exists():
         folder.mkdir(mode=0o700)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

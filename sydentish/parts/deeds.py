@@ -15,7 +15,6 @@ from sydentish.actions.statements import Statements
 from sydentish.actions.terms import TermsOfService
 from sydentish.actions.validation import Validation
 from sydentish.config import Config
-from sydentish.domain.accounts import HomeserverPolicy
 from sydentish.domain.invite_links import WebClients
 from sydentish.domain.invites import InvitePolicy
 from sydentish.domain.keys import KeyRing
@@ -23,6 +22,7 @@ from sydentish.domain.ratelimit import Budgets
 from sydentish.domain.threepids import EMAIL, MSISDN
 from sydentish.domain.validation import NextLinkPolicy
 from sydentish.metrics import Metrics
+from sydentish.parts.homeservers import homeserver_policy
 from sydentish.parts.world import World
 from sydentish.store.database import Database
 
@@ -110,17 +110,14 @@ class DeedMaker:
 
     def accounts(self, verifier: OpenIdVerifier, signs_of_life: SignsOfLife) -> Accounts:
         """Registering and logging out."""
-        options = self.config.homeservers
         return Accounts(
             db=self.db,
             gate=self.gate,
             verifier=verifier,
-            policy=HomeserverPolicy(
-                allow=frozenset(options.allow) if options.allow else None, deny=frozenset(options.deny)
-            ),
+            policy=homeserver_policy(self.config),
             budgets=self.budgets,
             signs_of_life=signs_of_life,
-            max_registering=options.max_registering,
+            max_registering=self.config.homeservers.max_registering,
             on_registered=self.metrics.registrations.inc,
             now_ms=self.world.now_ms,
             random_bytes=self.world.random_bytes,

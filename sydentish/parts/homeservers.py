@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sydentish.config import Config
+from sydentish.domain.accounts import HomeserverPolicy
 from sydentish.federation.addresses import AddressPolicy
 from sydentish.federation.agent import Https
 from sydentish.federation.client import HomeserverClient
@@ -36,6 +37,14 @@ class Way:
 
     discovery: Discovery
     exchange: Https
+
+
+def homeserver_policy(config: Config) -> HomeserverPolicy:
+    """Which homeservers' users may register."""
+    options = config.homeservers
+    return HomeserverPolicy(
+        allow=frozenset(options.allow) if options.allow else None, deny=frozenset(options.deny)
+    )
 
 
 def make_way(config: Config, world: World) -> Way:

@@ -34,6 +34,11 @@ def add_account(tx: Tx, user_id: str, now_ms: int) -> None:
     )
 
 
+def has_account(tx: Tx, user_id: str) -> bool:
+    """Whether there is such an account."""
+    return tx.row("SELECT 1 FROM accounts WHERE user_id = ?", (user_id,)) is not None
+
+
 def add_token(tx: Tx, token_hash: str, user_id: str, now_ms: int) -> None:
     """Adds an access token to an account."""
     tx.run(
@@ -71,7 +76,7 @@ def delete_tokens(tx: Tx, user_id: str) -> int | None:
 
     When the user was last seen stays as it is noted: it is not the user who says so.
     """
-    if tx.row("SELECT 1 FROM accounts WHERE user_id = ?", (user_id,)) is None:
+    if not has_account(tx, user_id):
         return None
     row = tx.row("SELECT max(last_used_ts) FROM access_tokens WHERE user_id = ?", (user_id,))
     if row is not None and row[0] is not None:

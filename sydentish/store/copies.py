@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sydentish.disk import sync
+from sydentish.store import figures
+from sydentish.store.database import number
 from sydentish.store.peek import check_sqlite_file
-from sydentish.store.sqlite import connect
-
-Progress = Callable[[int, int], None]
-"""Hears how much is done, and of how much."""
+from sydentish.store.shape import acting, first_of, tables
+from sydentish.store.sqlite import SqliteTx, connect
 
 # 4 MB: long enough to be fast, short enough to stop between two.
 _PAGES_AT_ONCE = 1000
 # How many steps of SQLite's machine lie between two moments in which a signal is heard.
 _STEPS = 100_000
-_MOST_TOLD = 3
 
 
 class CopyProblem(Exception):
@@ -78,7 +77,7 @@ def opened(file: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def copy_pages(source: sqlite3.Connection, target: Path, on_progress: Progress) -> None:
+def copy_pages(source: sqlite3.Connection, target: Path, on_progress: Callable[[int, int], None]) -> None:
     """Copies a database into a new file, which is for its owner alone, and on disk when this returns.
 
     Args:
@@ -99,21 +98,19 @@ def copy_pages(source: sqlite3.Connection, target: Path, on_progress: Progress) 
     sync(target)
 
 
-def copy_into(source: sqlite3.Connection, target: sqlite3.Connection, on_progress: Progress) -> None:
+def copy_into(
+    source: sqlite3.Connection, target: sqlite3.Connection, on_progress: Callable[[int, int], None]
+) -> None:
     """Has all of a database be what another is, in one transaction; see `copy_pages`."""
     source.backup(target, pages=_PAGES_AT_ONCE, progress=lambda _status, left, of: on_progress(of - left, of))
 
 
 def contents(connection: sqlite3.Connection) -> Contents:
     """What is in a database of ours."""
-    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    rows = {
-        name: connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]  # noqa: S608 - its own tables
-        for name in sorted(tables)
-    }
-    (schema,) = connection.execute("SELECT max(number) FROM schema_steps").fetchone()
-    (newest_ts,) = connection.execute("SELECT max(ts) FROM associations").fetchone()
-    return Contents(schema or 0, rows, newest_ts)
+    tx = SqliteTx(connection)
+    rows = {name: number(tx, f'SELECT count(*) FROM "{name}"') for name in tables(tx)}  # noqa: S608 - its own
+    (newest_ts,) = tx.row("SELECT max(ts) FROM associations") or (None,)
+    return Contents(figures.schema(tx), rows, newest_ts)
 
 
 def checked_contents(path: Path, newest: int) -> Contents:
@@ -131,11 +128,10 @@ def checked_contents(path: Path, newest: int) -> Contents:
     check_sqlite_file(path, newest)
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as connection, interruptible(connection):
-            acting = "SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger')"
-            if (found := connection.execute(acting).fetchone()) is not None:
+            for name, _, _ in acting(SqliteTx(connection)):
                 # First of all: it may be made to take for ever, or to change what is written.
                 raise CopyProblem(
-                    f"{path}: has views or triggers, such as {found[0]!r}: no backup of this program has"
+                    f"{path}: has views or triggers, such as {name!r}: no backup of this program has"
                 )
             damage = [text for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
             damage += [
@@ -146,8 +142,7 @@ def checked_contents(path: Path, newest: int) -> Contents:
                 return contents(connection)
     except sqlite3.DatabaseError as error:
         damage = [str(error)]
-    told = "; ".join(damage[:_MOST_TOLD])
-    raise CopyProblem(f"{path}: is damaged: {told}")
+    raise CopyProblem(f"{path}: is damaged: {first_of(damage)}")
 
 
 @contextmanager

@@ -9,6 +9,11 @@ PURGE = "purge"
 """When the purge has last begun a round, in ms: kept here since it is one number."""
 
 
+JUMP = 1 << 32
+"""By how much the number of the next statement jumps where some may be unknown: further than a server gets between two
+backups."""
+
+
 def next_number(tx: Tx, name: str) -> int:
     """The next number of the counter `name`: 1, 2, 3 …; given back only if the transaction is."""
     row = tx.row(
@@ -25,7 +30,7 @@ def next_number(tx: Tx, name: str) -> int:
 
 
 def value(tx: Tx, name: str) -> int:
-    """The last number of the counter `name` that was given out; 0 before the first."""
+    """Where the counter `name` stands; 0 before it was used."""
     row = tx.row("SELECT value FROM counters WHERE name = ?", (name,))
     return int(row[0]) if row else 0
 

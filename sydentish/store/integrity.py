@@ -15,9 +15,9 @@ from sydentish.domain.signatures import check_signed_by
 from sydentish.domain.statements import read_statement
 from sydentish.domain.threepids import Threepid
 from sydentish.store import invites, peers, statements
-from sydentish.store.counters import STATEMENT, value
+from sydentish.store.counters import JUMP, STATEMENT, value
 from sydentish.store.database import Row, Tx, number
-from sydentish.store.shape import Finding
+from sydentish.store.shape import Flaw
 
 PAGE = 500
 """How many rows are looked at in one transaction: so that none of them lasts."""
@@ -92,17 +92,17 @@ class Checks:
                 picked[row[0]] = row
         self._look(tx, list(picked.values()))
 
-    def findings(self) -> Iterator[Finding]:
+    def flaws(self) -> Iterator[Flaw]:
         """What is wrong with what was looked at."""
         for way, (check, told, remedy) in _WAYS.items():
             if self.looked.wrong[way]:
-                yield Finding(check, f"{self.looked.wrong[way]} {told}", remedy)
+                yield Flaw(check, f"{self.looked.wrong[way]} {told}", remedy)
 
     def _look(self, tx: Tx, rows: Sequence[Row]) -> None:
         known = {each.peer.name: each.peer for each in peers.states(tx)}
         peppers = [
             (each, text)
-            for each, text, complete in live_peppers(tx, self._grace_ms, self._now_ms)
+            for each, text, complete in _live_peppers(tx, self._grace_ms, self._now_ms)
             if complete
         ]
         self.looked.associations += len(rows)
@@ -159,7 +159,7 @@ def _names_key(signed: Mapping[str, object], peer: Peer) -> bool:
     return not isinstance(own, dict) or not own or any(key in peer.keys for key in own)
 
 
-def live_peppers(tx: Tx, grace_ms: int, now_ms: int) -> list[tuple[int, str, bool]]:
+def _live_peppers(tx: Tx, grace_ms: int, now_ms: int) -> list[tuple[int, str, bool]]:
     """The peppers whose hashes are of use: number, pepper, and whether all hashes must be there by now."""
     rows = tx.rows("SELECT pepper_id, pepper, current_since_ts, retired_ts FROM peppers ORDER BY pepper_id")
     return [
@@ -175,34 +175,34 @@ def last_row(tx: Tx) -> int:
     return number(tx, "SELECT coalesce(max(rowid), 0) FROM associations")
 
 
-def leftover_hashes(tx: Tx, grace_ms: int, now_ms: int) -> Iterator[Finding]:
+def leftover_hashes(tx: Tx, grace_ms: int, now_ms: int) -> Iterator[Flaw]:
     """Whether there are more hashes than associations: each must belong to one."""
     associations = number(tx, "SELECT count(*) FROM associations")
-    for pepper_id, _, complete in live_peppers(tx, grace_ms, now_ms):
+    for pepper_id, _, complete in _live_peppers(tx, grace_ms, now_ms):
         hashes = number(tx, "SELECT count(*) FROM lookup_hashes WHERE pepper_id = ?", pepper_id)
         if hashes > associations or (complete and hashes < associations):
             told = f"{associations} associations have {hashes} hashes with pepper {pepper_id}"
-            yield Finding("hashes", told, _HASHES)
+            yield Flaw("hashes", told, _HASHES)
 
 
-def numbers(tx: Tx, server_name: str) -> Iterator[Finding]:
+def numbers(tx: Tx, server_name: str) -> Iterator[Flaw]:
     """Whether the number of the next statement was used before: peers would not hear of it."""
     last, counter = statements.last_id(tx, server_name), value(tx, STATEMENT)
     if last > counter:
         told = f"our statements have numbers up to {last}, but the next one would get {counter + 1}"
-        mend = f"UPDATE counters SET value = {last + (1 << 32)} WHERE name = '{STATEMENT}'"  # noqa: S608 - for people
-        yield Finding("numbers", told, f"stop the server, and run this in the database: {mend}")
+        mend = f"UPDATE counters SET value = {last + JUMP} WHERE name = '{STATEMENT}'"  # noqa: S608 - for people
+        yield Flaw("numbers", told, f"stop the server, and run this in the database: {mend}")
 
 
-def names(tx: Tx, server_name: str) -> Iterator[Finding]:
+def names(tx: Tx, server_name: str) -> Iterator[Flaw]:
     """Whether we have stated associations in another name than our present one: for all others they are not ours."""
     others = [each for each in statements.own_names(tx) if each != server_name]
     if others:
         told = f"associations in it were stated as {', '.join(others)}, and [general] server_name is {server_name}"
-        yield Finding("names", told, "is it the database of another server, or was that option changed?")
+        yield Flaw("names", told, "is it the database of another server, or was that option changed?")
 
 
-def outbox(tx: Tx) -> Iterator[Finding]:
+def outbox(tx: Tx) -> Iterator[Flaw]:
     """Whether everything in the outbox is known to be due, when it is."""
     lost = number(
         tx,
@@ -226,12 +226,10 @@ def outbox(tx: Tx) -> Iterator[Finding]:
     )
     if lost or wrong:
         told = f"of {lost + wrong} destinations it is not known right when something is due"
-        yield Finding(
-            "outbox", told, "sydentish outbox retry, with the kind and the destination of what waits"
-        )
+        yield Flaw("outbox", told, "sydentish outbox retry, with the kind and the destination of what waits")
 
 
-def keys(tx: Tx, now_ms: int) -> Iterator[Finding]:
+def keys(tx: Tx, now_ms: int) -> Iterator[Flaw]:
     """Whether ephemeral keys can be keys, and invitations have one."""
     odd = number(
         tx,
@@ -239,7 +237,7 @@ def keys(tx: Tx, now_ms: int) -> Iterator[Finding]:
         _KEY_HEX,
     )
     if odd:
-        yield Finding("ephemeral keys", f"{odd} are no keys", "none is needed: they expire, and are deleted")
+        yield Flaw("ephemeral keys", f"{odd} are no keys", "none is needed: they expire, and are deleted")
     keyless, token = 0, ""
     while found := invites.after(tx, token, PAGE):
         token = found[-1].invitation.token
@@ -248,9 +246,7 @@ def keys(tx: Tx, now_ms: int) -> Iterator[Finding]:
         )
     if keyless:
         told = f"{keyless} invitations have no key, so that the links of their mails accept nothing"
-        yield Finding(
-            "ephemeral keys", told, "revoke them (sydentish invites), and have people invited again"
-        )
+        yield Flaw("ephemeral keys", told, "revoke them (sydentish invites), and have people invited again")
 
 
 def _has_key(tx: Tx, token: str) -> bool:

@@ -124,6 +124,8 @@ def revive(tx: Tx, found: Letter, now_ms: int) -> None:
         """,
         (now_ms, now_ms, found.outbox_id),
     )
+    # Else, where it is missing in a database that is damaged, nothing would ever be tried.
+    outbox.know(tx, found.kind, found.destination)
     outbox.wake(tx, found.kind, found.destination, now_ms)
 
 

@@ -43,13 +43,19 @@ def add(
         """
         INSERT INTO outbox
             (outbox_id, kind, destination, idempotency_key, payload, state, created_ts, due_ts, attempts)
-        VALUES (?, ?, ?, ?, ?, 'pending', ?, ?, 0)
-        ON CONFLICT (idempotency_key) DO NOTHING
+        VALUES (?, ?, ?, ?, ?, 'pending', ?, ?, 0) ON CONFLICT (idempotency_key) DO NOTHING
         """,
         (outbox_id, kind, destination, idempotency_key, payload, now_ms, now_ms),
     )
     if not added:
         return None
+    know(tx, kind, destination)
+    _reschedule(tx, kind, destination)
+    return outbox_id
+
+
+def know(tx: Tx, kind: str, destination: str) -> None:
+    """There is such a destination, from now on at the latest."""
     tx.run(
         """
         INSERT INTO outbox_destinations (kind, destination, lease_until_ts, failures, retry_ts)
@@ -57,8 +63,6 @@ def add(
         """,
         (kind, destination),
     )
-    _reschedule(tx, kind, destination)
-    return outbox_id
 
 
 def rows_of(tx: Tx, cause: str, state: str = "pending") -> list[int]:
@@ -215,10 +219,7 @@ def retry(  # noqa: PLR0917 - a row, a time and a reason
 def release(tx: Tx, kind: str, lease: Lease) -> None:
     """Ends a lease; one that has run out and belongs to somebody else by now is left alone."""
     tx.run(
-        """
-        UPDATE outbox_destinations SET lease_until_ts = 0
-        WHERE kind = ? AND destination = ? AND lease_until_ts = ?
-        """,
+        "UPDATE outbox_destinations SET lease_until_ts = 0 WHERE kind = ? AND destination = ? AND lease_until_ts = ?",
         (kind, lease.delivery.destination, lease.until_ts),
     )
     _reschedule(tx, kind, lease.delivery.destination)

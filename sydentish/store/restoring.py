@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -12,14 +12,11 @@ from sydentish.disk import sync
 from sydentish.domain.peers import Peer
 from sydentish.store import peers as peer_rows
 from sydentish.store import recalls, statements
-from sydentish.store.copies import Progress, copy_into, copy_pages, put
-from sydentish.store.counters import STATEMENT, raise_to, value
+from sydentish.store.copies import copy_into, copy_pages, put
+from sydentish.store.counters import JUMP, STATEMENT, raise_to, value
 from sydentish.store.database import Tx
 from sydentish.store.migrate import alone_in
 from sydentish.store.sqlite import SqliteTx, connect
-
-JUMP = 1 << 32
-"""By how much the number of the next statement jumps: further than a server gets between two backups."""
 
 _SIDECARS = ("-wal", "-shm", "-journal")
 # Whoever has a database open in WAL mode holds a read lock here (https://www.sqlite.org/fileformat.html, section 1.2:
@@ -94,7 +91,7 @@ def check_unused(path: Path) -> None:
             raise InUse from None
 
 
-def put_in_place(copy: Path, path: Path, on_progress: Progress) -> Path | None:
+def put_in_place(copy: Path, path: Path, on_progress: Callable[[int, int], None]) -> Path | None:
     """Replaces a database by a copy: wholly, or not at all.
 
     The file stays the same one, whose contents are replaced in a transaction: a process that has opened it meanwhile, and
@@ -130,7 +127,7 @@ def put_in_place(copy: Path, path: Path, on_progress: Progress) -> Path | None:
         return place
 
 
-def _replace(copy: Path, path: Path, place: Path, on_progress: Progress) -> None:
+def _replace(copy: Path, path: Path, place: Path, on_progress: Callable[[int, int], None]) -> None:
     kept = copy.with_name("kept")
     with _nobody_else(path) as present:
         copy_pages(present, kept, lambda _done, _of: None)

@@ -1,7 +1,7 @@
 """The shape of a database: whether it is sound, and has the tables and indices that it should have."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ Shape = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Flaw:
     """Something that is wrong.
 
     Attributes:
@@ -38,7 +38,17 @@ def tables(tx: Tx) -> list[str]:
     return [name for (name,) in rows]
 
 
-def damage(tx: Tx, table: str, thorough: bool) -> list[Finding]:  # noqa: FBT001 - for `Tx`, as it is handed on
+def acting(tx: Tx) -> list[tuple[str, str, str]]:
+    """Name, type and text of all views and triggers: what would act on its own, and none is ours."""
+    return tx.rows("SELECT name, type, sql FROM sqlite_master WHERE type IN ('view', 'trigger')")
+
+
+def first_of(damage: Sequence[str]) -> str:
+    """What is told of all that SQLite says about damage."""
+    return "; ".join(damage[:_MOST_TOLD])
+
+
+def damage(tx: Tx, table: str, thorough: bool) -> list[Flaw]:  # noqa: FBT001 - for `Tx`, as it is handed on
     """What is wrong with one table and its indices.
 
     Args:
@@ -49,19 +59,16 @@ def damage(tx: Tx, table: str, thorough: bool) -> list[Finding]:  # noqa: FBT001
     pragma = "integrity_check" if thorough else "quick_check"
     found = [text for (text,) in tx.rows(f'PRAGMA {pragma}("{table}")') if text != "ok"]
     if found:
-        told = "; ".join(found[:_MOST_TOLD])
-        return [Finding("structure", f"{table} is damaged: {told}", _BACKUP)]
+        return [Flaw("structure", f"{table} is damaged: {first_of(found)}", _BACKUP)]
     orphans = len(tx.rows(f'PRAGMA foreign_key_check("{table}")'))
     if not orphans:
         return []
-    return [Finding("references", f"{orphans} rows of {table} refer to something that is not there", _BACKUP)]
+    return [Flaw("references", f"{orphans} rows of {table} refer to something that is not there", _BACKUP)]
 
 
 def shape(tx: Tx) -> Shape:
     """What the database consists of."""
-    # They would act on their own, and none is ours.
-    acting = "SELECT name, type, sql FROM sqlite_master WHERE type IN ('view', 'trigger')"
-    found: dict[str, object] = {name: (kind, sql) for name, kind, sql in tx.rows(acting)}
+    found: dict[str, object] = {name: (kind, sql) for name, kind, sql in acting(tx)}
     for table in tables(tx):
         columns = 'SELECT name, type, "notnull", dflt_value, pk FROM pragma_table_xinfo(?)'
         found[table] = frozenset(tx.rows(columns, (table,)))
@@ -80,13 +87,13 @@ def shipped_shape() -> Shape:
             return shape(SqliteTx(connection))
 
 
-def differences_of(path: Path) -> list[Finding]:
+def differences_of(path: Path) -> list[Flaw]:
     """How a file that nobody else uses differs from a fresh database of this version."""
     with closing(connect(path, 0, read_only=True)) as connection:
         return list(differences(shape(SqliteTx(connection)), shipped_shape()))
 
 
-def differences(found: Shape, shipped: Shape) -> Iterator[Finding]:
+def differences(found: Shape, shipped: Shape) -> Iterator[Flaw]:
     """How a database differs from a fresh one."""
     for names, how, remedy in (
         (shipped.keys() - found.keys(), "missing", _BACKUP),
@@ -98,4 +105,4 @@ def differences(found: Shape, shipped: Shape) -> Iterator[Finding]:
         ),
     ):
         for name in sorted(names):
-            yield Finding("schema", f"{name} is {how}", remedy)
+            yield Flaw("schema", f"{name} is {how}", remedy)

@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from sydentish.domain.takeover import MOST_ID, OldRow, fold
+from sydentish.domain.takeover import MOST_ID, OldPeer, OldRow, fold
 from sydentish.domain.takeover_invites import OldInvitation, OldKey
 from sydentish.store import sydent_values as values
 from sydentish.store.database import Row
@@ -134,15 +134,15 @@ class SydentDatabase:
 
     # --- peers ---
 
-    def peers(self) -> list[tuple[str, int | None, int | None, bool, str | None]]:
-        """Peers: name, port, the last number that each has acknowledged, whether it is in use, and its key."""
+    def peers(self) -> list[OldPeer]:
+        """Peers, by name."""
         return [
-            (
-                values.name(name, row_id),
-                values.port(port),
-                values.acknowledged(sent),
-                bool(active),
-                values.key(key),
+            OldPeer(
+                name=values.name(name, row_id),
+                port=values.port(port),
+                acknowledged_id=values.acknowledged(sent),
+                is_active=bool(active),
+                key=values.key(key),
             )
             for row_id, name, port, sent, active, key in self._rows(
                 """

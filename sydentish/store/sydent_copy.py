@@ -1,7 +1,8 @@
-"""Copies of databases: that of a Sydent is read and never written, so everything happens on a copy of one's own."""
+"""The copy of a Sydent's database: the database itself is read and never written, so everything happens on that."""
 
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from sydentish.store.peek import MAGIC
 
 _PAGES = 2048
 _PAUSE_SECONDS = 0.01
+_MOST_RESTARTS = 20
 # https://www.sqlite.org/fileformat.html, section 1.3: 2 where a write-ahead log is kept.
 _LOG_BYTE, _HAS_LOG = 18, 2
 
@@ -17,7 +19,7 @@ class SydentProblem(Exception):
     """The database cannot be taken over; the message says why, and what to do."""
 
 
-def snapshot(source: Path, folder: Path, *, in_use: bool) -> Path:
+def copied(source: Path, folder: Path, *, in_use: bool) -> Path:
     """A copy of the database as it is now, with whatever a killed program has left beside it.
 
     Args:
@@ -54,21 +56,23 @@ def _beside(source: Path) -> list[Path]:
 
 
 def _back_up(source: Path, copy: Path) -> None:
+    """Copies in steps, between which the Sydent can write: nothing of it waits until all is copied."""
     uri = f"{source.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True)) as reading, closing(sqlite3.connect(copy)) as writing:
-        # Being told of progress is what lets a signal end it.
-        reading.backup(writing, pages=_PAGES, sleep=_PAUSE_SECONDS, progress=lambda *_: None)
+        # Being told of progress is what lets a signal end it, too.
+        reading.backup(writing, pages=_PAGES, sleep=_PAUSE_SECONDS, progress=_patience(source))
 
 
-def copy_of_ours(source: Path, copy: Path) -> None:
-    """A copy of our own database, if there is one, to try something with.
+def _patience(source: Path) -> Callable[[int, int, int], None]:
+    """Hears how much is left, and ends what would never end: after each write, copying begins anew."""
+    restarts, before = 0, None
 
-    Raises:
-        SydentProblem: it cannot be copied.
-    """
-    if not source.exists():
-        return
-    try:
-        _back_up(source, copy)
-    except sqlite3.DatabaseError as error:
-        raise SydentProblem(f"{source}: cannot be copied: {error}") from error
+    def on_progress(_status: int, left: int, _of: int) -> None:
+        nonlocal restarts, before
+        # A step that gets no further, since somebody holds a lock, is as good as one.
+        restarts += before is not None and left >= before
+        before = left
+        if restarts > _MOST_RESTARTS:
+            raise SydentProblem(f"{source}: is written to all the time: stop the Sydent first")
+
+    return on_progress

@@ -61,12 +61,6 @@ def resume_peer(tx: Tx, peer: Peer, acknowledged_id: int, now_ms: int) -> bool:
     return added > 0
 
 
-def lowest_acknowledged(tx: Tx) -> int | None:
-    """The highest statement of ours that every peer has acknowledged; None without any peer."""
-    row = tx.row("SELECT min(acknowledged_id) FROM peers")
-    return row[0] if row else None
-
-
 def add_account(tx: Tx, user_id: str, created_ts: int, now_ms: int) -> bool:
     """Makes an account, which was seen now for all that is known; whether there was none."""
     return (
@@ -79,11 +73,6 @@ def add_account(tx: Tx, user_id: str, created_ts: int, now_ms: int) -> bool:
         )
         > 0
     )
-
-
-def has_account(tx: Tx, user_id: str) -> bool:
-    """Whether there is such an account."""
-    return tx.row("SELECT 1 FROM accounts WHERE user_id = ?", (user_id,)) is not None
 
 
 def put_session(tx: Tx, session: Session, token_hash: str | None) -> bool:
@@ -99,7 +88,7 @@ def put_session(tx: Tx, session: Session, token_hash: str | None) -> bool:
     is_wanted = first if known is None else _is_newer(session, known)
     if not is_wanted:
         return False
-    tx.run("DELETE FROM validation_sessions WHERE sid = ?", (session.sid,))
+    validation_rows.delete_session(tx, session.sid)
     validation_rows.add_session(tx, session)
     if token_hash is not None:
         number = validation_rows.add_token(tx, session.sid, token_hash)

@@ -6,7 +6,16 @@ import pytest
 import pytest_twisted
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_tools import START_MS, InlineDatabase, WatchedClock, WatchedDatabase, at_once, rows
+from store_tools import (
+    START_MS,
+    InlineDatabase,
+    WatchedClock,
+    WatchedDatabase,
+    at_once,
+    contents,
+    rows,
+    write,
+)
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
@@ -16,7 +25,7 @@ from sydentish.actions.purge import FIRST_SECONDS, INTERVAL_SECONDS, Purge, Time
 from sydentish.metrics.events import PURGED
 from sydentish.store import counters
 from sydentish.store.migrate import migrate_sqlite, shipped_steps
-from sydentish.store.sqlite import SqliteDatabase, SqliteTx, connect
+from sydentish.store.sqlite import SqliteDatabase
 
 DAY = 24 * 3600 * 1000
 NOW = START_MS
@@ -37,18 +46,14 @@ def path(tmp_path):
     return path
 
 
-def fill(path, work):
-    connection = connect(path, 5000)
-    connection.execute("BEGIN IMMEDIATE")
-    work(SqliteTx(connection))
-    connection.execute("COMMIT")
-    connection.close()
-
-
 def add_session(tx, name, changed_ts):
     values = (name, f"{name}@example.org", changed_ts)
     tx.run("INSERT INTO validation_sessions VALUES (?, 'email', ?, 'h', 1, NULL, ?, NULL)", values)
     tx.run("INSERT INTO validation_tokens (sid, number, token_hash) VALUES (?, 1, 'h')", (name,))
+
+
+def add_old_sessions(path, number):
+    write(path, lambda tx: [add_session(tx, f"s{n}", 0) for n in range(number)])
 
 
 def add_account(tx, name, last_seen_ts, *used_ts):
@@ -149,7 +154,7 @@ def test_what_is_older_goes_in_small_batches_and_nothing_younger(  # noqa: PLR09
         for number, (retry_ts, lease_ts, method) in enumerate(destinations):
             add_destination(tx, f"hs{number}", retry_ts=retry_ts, lease_ts=lease_ts, method=method)
 
-    fill(path, put)
+    write(path, put)
     db = Bounded(path)
     turned(db, turns=2)
     db.connection.close()
@@ -188,7 +193,7 @@ def test_what_is_switched_off_stays_for_ever(path):
         add_letter(tx, 1, 0)
         add_session(tx, "s", 0)
 
-    fill(path, put)
+    write(path, put)
     db = InlineDatabase(path)
     assert turned(db, FOR_EVER) == {"sessions": 1}
     db.connection.close()
@@ -203,7 +208,7 @@ def test_accounts_that_have_tokens_hide_none_that_have_not(path):
             add_account(tx, f"@used{number}:x.org", number, number)
         add_account(tx, "@idle:x.org", 100)
 
-    fill(path, put)
+    write(path, put)
     db = InlineDatabase(path)
     assert turned(db, times) == {"accounts": 1}
     db.connection.close()
@@ -211,7 +216,7 @@ def test_accounts_that_have_tokens_hide_none_that_have_not(path):
 
 
 def test_a_purged_token_leaves_when_it_was_last_used(path):
-    fill(path, lambda tx: add_account(tx, "@a:x.org", 5, NOW - SEEN - 7, NOW - SEEN - 1))
+    write(path, lambda tx: add_account(tx, "@a:x.org", 5, NOW - SEEN - 7, NOW - SEEN - 1))
     db = InlineDatabase(path)
     assert turned(db, Times(sessions=1, dead_letters=1, access_tokens=365 * DAY, accounts=None)) == {
         "access_tokens": 2
@@ -225,7 +230,7 @@ def test_the_invitation_in_a_dead_letter_goes_with_it(path):
         add_letter(tx, 1, NOW - 30 * DAY - 1)
         tx.run("INSERT INTO invitations VALUES ('t', 'email', 'a@x', '!r', '@s:x', 0, ?, 1)", (NOW + DAY,))
 
-    fill(path, put)
+    write(path, put)
     db = InlineDatabase(path)
     assert turned(db) == {"dead_letters": 1}
     db.connection.close()
@@ -287,13 +292,30 @@ async def test_it_begins_soon_after_the_start_and_comes_back_every_few_minutes(p
     service = served(open_db(), clock, heard)
     for turn, seconds in enumerate((FIRST_SECONDS, INTERVAL_SECONDS, INTERVAL_SECONDS)):
         assert await clock.armed() == seconds
-        fill(path, lambda tx, turn=turn: [add_session(tx, f"s{turn}-{n}", 0) for n in range(7)])
+        write(path, lambda tx, turn=turn: [add_session(tx, f"s{turn}-{n}", 0) for n in range(7)])
         assert heard.gone == 7 * turn
         clock.advance(seconds)
         await heard.count(7 * turn + 7)
     await service.stopService()
     assert clock.getDelayedCalls() == []
     assert rows(path, "SELECT * FROM validation_sessions") == []
+
+
+async def refused_in_the_first_round(path, db, refusals):
+    """How often the database was called in the first round, which was refused so often; the next one does all."""
+    clock, heard = WatchedClock(0), Heard()
+    service = served(db, clock, heard)
+    add_old_sessions(path, 7)
+    await clock.armed()
+    db.refuse_writes = refusals
+    clock.advance(FIRST_SECONDS)
+    assert await clock.armed() == INTERVAL_SECONDS
+    assert (heard.gone, db.refuse_writes) == (0, 0)
+    calls = db.writes
+    clock.advance(INTERVAL_SECONDS)
+    await heard.count(7)
+    await service.stopService()
+    return calls
 
 
 class Noted(WatchedDatabase):
@@ -308,42 +330,23 @@ class Noted(WatchedDatabase):
 
 @pytest_twisted.ensureDeferred
 async def test_rules_that_are_refused_are_left_alone_until_the_next_round(path, open_db):
-    clock, heard = WatchedClock(0), Heard()
     db = Noted(open_db())
-    service = served(db, clock, heard)
-    fill(path, lambda tx: [add_session(tx, f"s{n}", 0) for n in range(7)])
-    await clock.armed()
-    db.refuse_writes = len(PURGED)
-    clock.advance(FIRST_SECONDS)
-    assert await clock.armed() == INTERVAL_SECONDS
-    assert (heard.gone, db.refuse_writes) == (0, 0)
-    clock.advance(INTERVAL_SECONDS)
-    await heard.count(7)
-    await service.stopService()
+    await refused_in_the_first_round(path, db, len(PURGED))
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_database_that_fails_ends_nothing(path, open_db):
-    clock, heard = WatchedClock(0), Heard()
     db = WatchedDatabase(open_db())
-    service = served(db, clock, heard)
-    fill(path, lambda tx: [add_session(tx, f"s{n}", 0) for n in range(7)])
-    await clock.armed()
     # The round cannot be noted, so that there is none.
-    db.refuse_writes = 1
-    clock.advance(FIRST_SECONDS)
-    assert await clock.armed() == INTERVAL_SECONDS
-    assert (heard.gone, db.writes) == (0, 1)
-    clock.advance(INTERVAL_SECONDS)
-    await heard.count(7)
-    await service.stopService()
+    assert await refused_in_the_first_round(path, db, 1) == 1
 
 
 @pytest_twisted.ensureDeferred
 async def test_one_rule_that_breaks_does_not_hold_up_the_others(path, open_db):
     clock, heard = WatchedClock(0), Heard()
-    fill(path, lambda tx: [tx.run("DROP TABLE budgets"), *[add_session(tx, f"s{n}", 0) for n in range(7)]])
-    fill(path, lambda tx: add_letter(tx, 1, 0))
+    write(path, lambda tx: tx.run("DROP TABLE budgets"))
+    add_old_sessions(path, 7)
+    write(path, lambda tx: add_letter(tx, 1, 0))
     service = served(open_db(), clock, heard)
     await clock.armed()
     clock.advance(FIRST_SECONDS)
@@ -353,7 +356,7 @@ async def test_one_rule_that_breaks_does_not_hold_up_the_others(path, open_db):
 
 @pytest_twisted.ensureDeferred
 async def test_several_processes_purge_side_by_side(path, open_db):
-    fill(path, lambda tx: [add_session(tx, f"s{n}", 0) for n in range(300)])
+    add_old_sessions(path, 300)
     clock, heard = Clock(), Heard()
     services = [served(open_db(), clock, heard) for _ in range(3)]
     await gatherResults([Deferred.fromCoroutine(service.turn()) for service in services])
@@ -365,7 +368,7 @@ async def test_several_processes_purge_side_by_side(path, open_db):
 
 @pytest_twisted.ensureDeferred
 async def test_it_stops_after_the_batch_at_hand(path, open_db):
-    fill(path, lambda tx: [add_session(tx, f"s{n}", 0) for n in range(300)])
+    add_old_sessions(path, 300)
     clock, stopped, begun = WatchedClock(0), [], Deferred()
 
     def stop(_what, _number):
@@ -382,10 +385,11 @@ async def test_it_stops_after_the_batch_at_hand(path, open_db):
 
 
 @pytest_twisted.ensureDeferred
-async def test_before_it_has_begun_it_stops_at_once(open_db):
-    clock = Clock()
+async def test_before_it_has_begun_it_stops_at_once_and_begins_nothing(path, open_db):
+    clock, before = Clock(), contents(path)
     await served(open_db(), clock, Heard()).stopService()
     assert clock.getDelayedCalls() == []
+    assert contents(path) == before
 
 
 # --- a clock that is wrong --------------------------------------------------------------------------------
@@ -399,7 +403,7 @@ def fill_young(path, now_ms):
             "INSERT INTO invitations VALUES ('t', 'email', 'a@x', '!r', '@s:x', 0, ?, NULL)", (expires_ts,)
         )
 
-    fill(path, put)
+    write(path, put)
 
 
 class Machine:
@@ -490,7 +494,7 @@ def test_a_clock_that_was_put_back_is_told_and_believed_after_an_hour(machine):
 
 @pytest.mark.parametrize("off_ms", [0, -3600 * 1000, DAY - 1])
 def test_after_a_restart_within_a_day_it_goes_on_at_once(path, machine, off_ms):
-    fill(path, lambda tx: add_session(tx, "old", 0))
+    write(path, lambda tx: add_session(tx, "old", 0))
     machine.now_ms = NOW + off_ms
     machine.restart()
     assert machine.turn() == (["sessions"], [("info", "purged: sessions 1")])
@@ -507,8 +511,8 @@ def test_a_server_that_was_off_for_weeks_waits_an_hour(machine):
 @pytest_twisted.ensureDeferred
 async def test_the_first_hour_by_the_clock(path, open_db):
     # As it runs, on a database whose last round was long ago.
-    fill(path, lambda tx: counters.set_to(tx, counters.PURGE, NOW - 21 * DAY))
-    fill(path, lambda tx: add_session(tx, "old", 0))
+    write(path, lambda tx: counters.set_to(tx, counters.PURGE, NOW - 21 * DAY))
+    write(path, lambda tx: add_session(tx, "old", 0))
     clock, heard = WatchedClock(0), Heard()
     service = served(open_db(), clock, heard)
     while clock.seconds() < 3600:
@@ -523,13 +527,13 @@ async def test_the_first_hour_by_the_clock(path, open_db):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(jumps=st.lists(st.sampled_from([0, 1, DAY // 2, 2 * DAY, 30 * DAY, -DAY, -60_000]), max_size=40))
 def test_nothing_goes_before_a_jump_of_time_is_an_hour_old(path, jumps):
-    fill(path, lambda tx: [tx.run(f"DELETE FROM {table}") for table in ("counters", "validation_sessions")])
+    write(path, lambda tx: [tx.run(f"DELETE FROM {table}") for table in ("counters", "validation_sessions")])
     machine = Machine(path)
     machine.turn()
     noted_ms, since = machine.now_ms - 300_000, 99
     for number, jump in enumerate(jumps):
         machine.now_ms += jump
-        fill(path, lambda tx, name=str(number): add_session(tx, name, 0))
+        write(path, lambda tx, name=str(number): add_session(tx, name, 0))
         since = 0 if abs(jump) >= DAY else since + 1
         now_ms = machine.now_ms
         if machine.turn()[0]:

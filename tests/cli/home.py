@@ -5,25 +5,16 @@ import subprocess
 from cli.house import CommandHouse
 from daemons import COMMAND, SECONDS
 from fixtures import DAY_MS, Counting
-from store_tools import START_MS, InlineDatabase, at_once
+from store_tools import START_MS, InlineDatabase, address, at_once
 from twisted.internet.task import Clock
 
 from sydentish.actions.peppers import PepperRotation
-from sydentish.domain.threepids import EMAIL, Threepid
 
 ANN = "@ann:hs.example.org"
 
 
 class Home(CommandHouse):
-    """As that, and things to be done in it.
-
-    Attributes:
-        key_dir: where its signing keys lie.
-    """
-
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.key_dir = folder / "data" / "keys"
+    """As that, and things to be done in it."""
 
     def make_pepper(self):
         db = InlineDatabase(self.path)
@@ -55,7 +46,3 @@ class Home(CommandHouse):
         )
         assert "Traceback" not in done.stdout, done.stdout
         return done.returncode, done.stdout
-
-
-def address(number):
-    return Threepid(EMAIL, f"u{number}@example.org")

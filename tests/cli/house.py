@@ -1,64 +1,89 @@
-"""A server's configuration and database, and commands on them as processes."""
+"""A server's configuration and database, and commands on them, most of them as processes."""
 
 import json
 import os
 import pty
 import subprocess
-from contextlib import closing, suppress
+from contextlib import suppress
 
 from click.testing import CliRunner
 from daemons import COMMAND, SECONDS
-from store_tools import START_MS
+from standins.certificates import Authority
+from store_tools import START_MS, write
 
 from sydentish.actions.statements import Statements
 from sydentish.cli import main
 from sydentish.keyfiles import load_keys
 from sydentish.store.migrate import migrate_sqlite, shipped_steps
-from sydentish.store.sqlite import SqliteTx, connect
 
 US = "id.example.org"
+PEERS_KEY = "KFD2reWSKC6Ebm2yiR7VrOqp1eqGXjCigIpDw80YdD8"
 
 
-class CommandHouse:
-    """A server that was started before, and is not running.
+class BareHouse:
+    """A server that is configured, and has neither keys nor a database.
 
     Attributes:
         folder: all of it.
         conf: the configuration.
-        path: the database.
-        statements: what writes down who has which address.
+        key_dir: where its signing keys lie, or are to lie.
+        path: the database, or where it is to be.
+        keys: its signing keys; once they are made.
+        statements: what writes down who has which address; once there are keys.
     """
 
     def __init__(self, folder):
         self.folder = folder
         self.conf = folder / "sydentish.conf"
+        self.key_dir = folder / "data" / "keys"
         self.path = folder / "data" / "sydentish.db"
         self.path.parent.mkdir()
         self.conf.write_text(
             f"[general]\nserver_name = {US}\npublic_base_url = https://matrix.example.org\n"
             f"data_dir = {folder}/data\n"
         )
-        assert CliRunner().invoke(main, ["keys", "generate", "-c", str(self.conf)]).exit_code == 0
-        migrate_sqlite(self.path, 5000, START_MS, shipped_steps())
-        self.statements = Statements(
-            keys=load_keys(folder / "data" / "keys", US),
-            validity_ms=10**9,
-            random_bytes=lambda size: b"k" * size,
-        )
+
+    def certify(self):
+        """Gives it a certificate to show to peers; who has issued that."""
+        authority = Authority()
+        authority.write_ca(self.folder / "ca.pem")
+        authority.issue(US).write(self.folder / "own.pem")
+        (self.folder / "own.pem").chmod(0o600)
+        with self.conf.open("a") as file:
+            file.write(
+                f"[replication]\nlisteners = tcp:4434\ncertificate_file = {self.folder}/own.pem\n"
+                f"ca_file = {self.folder}/ca.pem\n"
+            )
+        return authority
+
+    def configure(self, peer, url="https://127.0.0.1:1"):
+        """Adds a peer to the configuration."""
+        with self.conf.open("a") as file:
+            file.write(f"[peer {peer}]\nurl = {url}\nkeys = ed25519:0 {PEERS_KEY}\n")
+
+    def make_keys(self):
+        assert self.ask("keys", "generate")[0] == 0
+        self.keys = load_keys(self.key_dir, US)
+        self.statements = Statements(keys=self.keys, validity_ms=10**9, random_bytes=lambda size: b"k" * size)
+
+    def migrate(self, steps=None):
+        migrate_sqlite(self.path, 5000, START_MS, steps or shipped_steps())
 
     def write(self, work):
         """What `work` makes of a transaction."""
-        with closing(connect(self.path, 5000)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            result = work(SqliteTx(connection))
-            connection.execute("COMMIT")
-        return result
+        return write(self.path, work)
+
+    def ask(self, *arguments):
+        """Status and lines of a command that needs no database, in this process."""
+        done = CliRunner().invoke(main, [*arguments, "-c", str(self.conf)])
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done.exit_code, done.output.splitlines()
 
     def run(self, *arguments, stdin=b""):
-        """Status, and what a command in a process of its own writes to each stream."""
+        """Status, and what a command in a process of its own writes to each stream; it reads bytes, or a descriptor."""
         done = subprocess.run(
             [COMMAND, *map(str, arguments), "-c", str(self.conf)],
-            input=stdin,
+            **({"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}),
             capture_output=True,
             timeout=SECONDS,
             check=False,
@@ -86,3 +111,12 @@ class CommandHouse:
         found, out, err = self.run(*arguments, "--json")
         assert found == status, err
         return json.loads(out)
+
+
+class CommandHouse(BareHouse):
+    """A server that was started before, and is not running."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.make_keys()
+        self.migrate()

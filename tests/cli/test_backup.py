@@ -11,11 +11,11 @@ import tarfile
 from contextlib import closing, suppress
 
 import pytest
-from cli.home import Home, address
-from daemons import SECONDS
+from cli.home import Home
+from daemons import SECONDS, stopped
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_tools import START_MS, rows
+from store_tools import START_MS, address, rows
 from unprivileged import unprivileged_folder
 
 from sydentish.store.copies import (
@@ -51,18 +51,6 @@ while not select.select([sys.stdin], [], [], 0)[0]:
     if number == 1:
         print("writes", flush=True)
 print(number)
-"""
-# Read by every Python before anything else: a signal comes when the program opens the nth database.
-STOPPED = """
-import os, signal, sys
-left = {nth}
-def hook(event, _args):
-    global left
-    if event == "sqlite3.connect":
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.{signal})
-sys.addaudithook(hook)
 """
 
 
@@ -268,11 +256,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_of(home):
 # While there is an empty file, and while the whole copy is looked through.
 @pytest.mark.parametrize("nth", [3, 4])
 def test_stopped_in_the_middle_it_leaves_nothing(home, tmp_path, name, nth):
-    hooks = tmp_path / "hooks"
-    hooks.mkdir()
-    (hooks / "sitecustomize.py").write_text(STOPPED.format(nth=nth, signal=name))
-    paths = os.pathsep.join(filter(None, [str(hooks), os.environ.get("PYTHONPATH")]))
-    status, said = home.told("backup", tmp_path / "copy.db", env={**os.environ, "PYTHONPATH": paths})
+    status, said = home.told("backup", tmp_path / "copy.db", env=stopped(tmp_path, name, nth))
     assert (status, said) == (INTERRUPTED, "stopped: there is no backup\n")
     assert not (tmp_path / "copy.db").exists()
     assert leftovers(tmp_path) == []

@@ -14,6 +14,7 @@ from standins.ports import free_port
 from standins.proxy import Proxy
 from twisted.internet import reactor
 
+from sydentish.cli.doctor.asking import SECONDS
 from sydentish.keyfiles import load_keys
 
 ACAO = "Access-Control-Allow-Origin"
@@ -431,6 +432,18 @@ async def test_a_path_that_is_silent_holds_up_nothing_else(patient, proxy):
     findings = await patient.seen(seconds=1)
     assert failures(findings) == ["request body"]
     assert "no answer: timed out; look into the log of the proxy" in one(findings, "request body")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_listener_that_is_silent_holds_nothing_up_for_longer_than_it_may(patient, proxies):
+    silent = proxies("http://127.0.0.1:1")
+    silent.instead = lambda *_: Silence()
+    patient.listener = f"{patient.listener}\n    tcp:{silent.port}:interface=127.0.0.1"
+    begun = reactor.seconds()
+    findings = await patient.seen(seconds=1)
+    assert reactor.seconds() - begun < SECONDS
+    assert failures(findings) == ["server"]
+    assert "timed out" in of(findings, "server")[1]
 
 
 # --- hints ---------------------------------------------------------------------------------------------

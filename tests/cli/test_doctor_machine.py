@@ -4,6 +4,7 @@ import os
 import sqlite3
 from contextlib import closing
 from email.utils import formatdate
+from pathlib import Path
 
 import pytest
 import pytest_twisted
@@ -19,7 +20,7 @@ from twisted.web.http_headers import Headers
 from sydentish.cli import main
 from sydentish.cli.doctor.clocks import Clocks
 from sydentish.cli.doctor.findings import failed, ok, summary, warning
-from sydentish.cli.doctor.machine import key_findings, look_at_database, look_at_setup
+from sydentish.cli.doctor.machine import Setup, key_findings, look_at_database, look_at_setup
 from sydentish.keyfiles import load_keys
 from sydentish.parts.world import make_world
 from sydentish.store import peers as peer_rows
@@ -145,6 +146,34 @@ def test_without_a_key_the_rest_is_looked_at(patient):
     assert "sydentish keys generate" in of(findings, "configuration")[0]
     assert {"database", "mail relay", "clock"} <= {each.check for each in findings}
     assert of(findings, "public URL") == of(findings, "server") == []
+
+
+@pytest.mark.parametrize(
+    ("problem", "is_told"),
+    [
+        ("/var/lib/sydentish: is no directory", True),
+        ("x.conf:3: [general] data_dir: /var/lib/sydentish: is no directory", True),
+        ("x.conf:3: [general] data_dir: /var/lib/sydentish/sydentish.db-wal: Permission denied", False),
+        ("/var/lib/sydentish-keys: there is no signing key", False),
+        ("/srv/var/lib/sydentish: is no directory", False),
+    ],
+)
+def test_what_a_problem_is_about(problem, is_told):
+    assert Setup((), (problem,)).is_told_of(Path("/var/lib/sydentish")) is is_told
+
+
+@pytest.mark.parametrize("ending", ["", "-wal", "-shm", "-journal"])
+def test_a_problem_of_what_is_beside_the_database_is_one_of_the_database(ending):
+    setup = Setup((), (f"x.conf: [database] path: /data/sydentish.db{ending}: Permission denied",))
+    assert setup.is_told_of(Path("/data/sydentish.db"))
+
+
+def test_a_problem_of_another_directory_keeps_nobody_from_looking_at_the_database(patient, path):
+    keys = patient.data.with_name(f"{patient.data.name}-keys")
+    patient.sections = [f"[general]\nkey_dir = {keys}"]
+    findings = patient.examined_alone()
+    assert f"{keys}: " in of(findings, "configuration")[0]
+    assert one(findings, "database").startswith("ok: ")
 
 
 def test_a_key_that_others_can_have_is_a_failure(patient):

@@ -1,11 +1,15 @@
 """`erase`: the command as a process, on a real database."""
 
 import os
+import tempfile
 from contextlib import closing
+from pathlib import Path
 
 import pytest
+from cli.home import ANN, Home
 from click.testing import CliRunner
 from store_tools import START_MS, contents, rows
+from unprivileged import NOBODY
 
 from sydentish.cli import main
 from sydentish.domain.associations import Association
@@ -15,10 +19,18 @@ from sydentish.domain.validation import Session
 from sydentish.store import accounts, associations, peers, validation
 from sydentish.store.sqlite import connect
 
-ANN = "@ann:hs.example.org"
 MAIL, PHONE = "ann.canary@example.org", "447700900001"
 PEER = "id.example.net"
 USAGE = 2
+SURE = "nothing was changed: if that is what you want, say so with --yes"
+# Read by every Python before anything else: tells who opens each database.
+WHO = """
+import os, sys
+def hook(event, _args):
+    if event == "sqlite3.connect":
+        os.write(2, f"opened by {os.geteuid()}\\n".encode())
+sys.addaudithook(hook)
+"""
 
 
 def fill(house):
@@ -115,6 +127,7 @@ def test_it_asks_before_it_erases(command_house, answer, status, left):
     assert found == status
     assert f"Erase all that is stored about {ANN} and every address of theirs, for good?" in err
     assert bool(out) == (left == 0)
+    assert (err.splitlines()[-1] == SURE) == (left > 0)
     assert len(rows(command_house.path, "SELECT * FROM associations")) == left
 
 
@@ -141,6 +154,23 @@ def test_what_remains_with_peers_and_in_copies_is_told(command_house):
     assert f"to be deleted by you: {', '.join(sorted(map(str, copies)))}" in out
     assert "your own backups" in out
     assert len(rows(command_house.path, "SELECT * FROM tombstones")) == 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+def test_root_opens_the_database_as_its_owner_only():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "sitecustomize.py").write_text(WHO)
+        home = Home(folder)
+        home.bind(1)
+        for path in (home.path.parent, *home.path.parent.rglob("*")):
+            os.chown(path, NOBODY, NOBODY)
+        paths = os.pathsep.join(filter(None, [name, os.environ.get("PYTHONPATH")]))
+        env = {**os.environ, "PYTHONPATH": paths}
+        status, said = home.told("erase", "--mxid", ANN, "--yes", env=env)
+    opened = {line for line in said.splitlines() if line.startswith("opened by ")}
+    assert (status, opened) == (0, {f"opened by {NOBODY}"})
 
 
 def test_beside_whoever_reads_the_traces_are_told_of(command_house):

@@ -11,7 +11,7 @@ import sys
 from contextlib import closing
 
 import pytest
-from daemons import COMMAND, SECONDS
+from daemons import COMMAND, SECONDS, stopped
 from signedjson.key import get_verify_key
 from sydent_files import NAME, PEER, PEPPER, SydentFile, fill, lookup_hash
 from sydent_moves import ANN, BOB, NOW_MS, NOW_S, Move, outcomes
@@ -544,30 +544,6 @@ def test_what_was_known_before_it_was_taken_over_does_not_come_back_either(move)
     assert move.rows("SELECT * FROM accounts") == move.rows("SELECT * FROM access_tokens") == []
 
 
-# Read by every Python before anything else: a signal comes when the program opens the nth database.
-STOPPED = """
-import os, signal, sys
-left = {nth}
-def hook(event, _args):
-    global left
-    if event == "sqlite3.connect":
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.{name})
-sys.addaudithook(hook)
-"""
-
-
-def stopped(move, name, nth):
-    """Status, and what it tells on standard error, when a signal comes."""
-    hooks = move.folder / "hooks"
-    hooks.mkdir()
-    (hooks / "sitecustomize.py").write_text(STOPPED.format(nth=nth, name=name))
-    paths = os.pathsep.join(filter(None, [str(hooks), os.environ.get("PYTHONPATH")]))
-    status, _, err = move.run(env={**os.environ, "PYTHONPATH": paths})
-    return status, err
-
-
 def scratch(move):
     return sorted(move.data.glob("import-sydent-*"))
 
@@ -577,7 +553,7 @@ def scratch(move):
 @pytest.mark.parametrize("nth", [2, 3, 6])
 def test_stopped_in_the_middle_it_leaves_no_copy(move, name, nth):
     fill(move.file, 2000)
-    status, err = stopped(move, name, nth)
+    status, _, err = move.run(env=stopped(move.folder, name, nth))
 
     assert status == INTERRUPTED
     assert "stopped" in err
@@ -589,7 +565,7 @@ def test_stopped_in_the_middle_it_leaves_no_copy(move, name, nth):
 
 def test_what_a_killed_one_has_left_goes_with_the_next_and_nothing_else(move):
     move.file.bind("ann@example.org", ANN, 5)
-    assert stopped(move, "SIGKILL", 3)[0] == -signal.SIGKILL
+    assert move.run(env=stopped(move.folder, "SIGKILL", 3))[0] == -signal.SIGKILL
     (left,) = scratch(move)
     assert b"ann@example.org" in (left / "sydent.db").read_bytes()
     others = [move.data / f"import-sydent-{name}" for name in ("20240101", "notes", "in-use")]
@@ -673,6 +649,47 @@ def test_another_signing_key_is_not_replaced(move):
     status, _, err = move.run()
 
     assert (status, "there is another signing key, ed25519:0" in err) == (REFUSED, True)
+
+
+def test_where_another_signing_key_is_nothing_is_written_so_that_another_directory_can_be_named(move):
+    move.take()
+    move.new.unlink()
+    move.file.key = SydentFile(move.folder / "other.db").key
+    move.configure()
+    status, _, err = move.run()
+    assert (status, move.new.exists()) == (REFUSED, False)
+    assert "there is another signing key, ed25519:0" in err
+    assert "--force" not in err
+    move.data = move.folder / "elsewhere"
+    move.take()
+
+    assert load_keys(move.data / "keys", NAME).active.signing_key == move.file.key
+
+
+def test_where_the_configuration_is_kept_it_is_told_why_no_other_directory_is_used(move):
+    move.take()
+    move.file.key = SydentFile(move.folder / "other.db").key
+    move.configure()
+    move.data = move.folder / "elsewhere"
+    status, _, err = move.run()
+    assert status == REFUSED
+    assert f"{move.new} is there and is used: without --force, --data-dir means nothing" in err
+    move.take("--force")
+
+    assert load_keys(move.data / "keys", NAME).active.signing_key == move.file.key
+
+
+def test_where_another_database_is_nothing_is_written_so_that_another_directory_can_be_named(move):
+    move.data.mkdir(mode=0o700)
+    with closing(sqlite3.connect(move.path)) as connection:
+        connection.execute("CREATE TABLE others (x)")
+    status, _, err = move.run()
+    assert (status, move.new.exists(), (move.data / "keys").exists()) == (1, False, False)
+    assert f"{move.path}: is the database of another program" in err
+    move.data = move.folder / "elsewhere"
+    move.take()
+
+    assert (move.data / "sydentish.db").exists()
 
 
 def test_both_cannot_have_gone_on(move):

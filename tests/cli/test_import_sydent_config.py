@@ -11,12 +11,31 @@ from unpaddedbase64 import encode_base64
 
 from sydentish.cli.sydent import templates
 from sydentish.cli.sydent.old import OldConfig, OldConfigProblem
-from sydentish.cli.sydent.peers import OldPeer
 from sydentish.cli.sydent.signing import read_key
 from sydentish.cli.sydent.writing import Translation
 from sydentish.config import load
+from sydentish.domain.takeover import OldPeer
 
 REFUSED = 78
+SENDER_LIMIT = """
+[general]
+server.name = a.org
+[email]
+email.ratelimit_sender.rate_hz = 1
+email.ratelimit_sender.burst = """
+TERMS = """
+master_version: "1"
+docs:
+  good:
+    version: "1"
+    langs:
+      en: {name: Good, url: "https://example.org/good"}
+  bad:
+    version: "1"
+    langs:
+      en: {name: Bad, url: "nowhere"}
+      de: {name: Schlecht, url: "nirgends"}
+"""
 
 
 class Old:
@@ -214,6 +233,34 @@ def test_what_is_not_accepted_here_stands_there_as_a_comment_with_the_reason(old
     assert "not taken: " in decisions[key]
 
 
+def test_two_mistakes_in_one_policy_leave_the_others(old):
+    (old.folder / "terms.yaml").write_text(TERMS)
+    draft, config = old.says(general={"terms.path": "terms.yaml"}).translated()
+    decisions = {each.source: each.told for each in draft.of_kind("decision")}
+
+    assert [policy.policy_id for policy in config.policies.policies] == ["good"]
+    assert "not taken: must be" in decisions["bad, en"]
+    assert "not taken: " in decisions["bad, de"]
+    assert "#[policy bad]\n" in old.new.read_text()
+
+
+def test_two_mistakes_in_the_account_of_a_gateway_leave_it_out(old):
+    old.says(sms={"username": "a\n  b", "password": "c\n  d", "originators.default": "alpha:Us"})
+    _, config = old.translated()
+
+    assert (config.sms.gateways, config.sms_gateways) == ((), ())
+    assert config.sms.originator == "Us"
+
+
+@pytest.mark.parametrize(("burst", "rate"), [("0.5", "1"), ("5", "0"), ("5", "-1"), ("5", "1e-310")])
+def test_a_budget_that_makes_no_sense_is_to_be_looked_at(old, burst, rate):
+    limit = {"email.ratelimit_sender.burst": burst, "email.ratelimit_sender.rate_hz": rate}
+    decisions = old.says(email=limit).notes("decision")
+
+    told = decisions["[email] email.ratelimit_sender.burst, email.ratelimit_sender.rate_hz"]
+    assert told.startswith("lets nothing through, or everything")
+
+
 def test_a_peer_whose_certificate_cannot_be_used_stands_there_as_a_comment(old):
     old.says(http={"replication.https.certfile": "none.pem", "replication.https.cacert": "none.pem"})
     peer = OldPeer(PEER, None, 5, is_active=True, key="ab" * 32)
@@ -293,9 +340,9 @@ def test_defaults_come_from_the_environment_that_the_sydent_has(old):
         ("[general]\nserver.name = %(secret)s\n", "a percent sign in it must be written twice"),
         ("[general]\nserver.name = not a name\n", "server.name: must be a server name"),
         ("[general]\nserver.name = a.org\nterms.path = none.yaml\n", "none.yaml: cannot be read"),
-        (
-            "[general]\nserver.name = a.org\n[email]\nemail.ratelimit_sender.burst = x\nemail.ratelimit_sender.rate_hz = 1\n",
-            "burst: must be a number",
+        *(
+            (f"{SENDER_LIMIT}{number}\n", "burst: must be a number")
+            for number in ("x", "inf", "nan", "1e999")
         ),
     ],
 )
@@ -382,6 +429,12 @@ def test_templates_are_named_with_what_they_become(old):
         "[sms] bodytemplate": ("acme", "sms.txt, with {{ code }} for {token}"),
     }
     assert "#default_brand = acme\n" in (old.translated(), old.new.read_text())[1]
+
+
+def test_a_folder_of_templates_that_cannot_be_looked_into_has_none(old):
+    old.says(general={"templates.path": "x" * 300})
+
+    assert templates.find(old.read()) == []
 
 
 def test_nothing_in_the_old_file_ends_a_comment_of_ours(old):

@@ -6,13 +6,13 @@ import json
 import os
 import pty
 import signal
-import subprocess
 
 import pytest
 import pytest_twisted
+from cli.house import PEERS_KEY, US, BareHouse
 from click.testing import CliRunner
-from daemons import COMMAND, SECONDS, Daemon, Process
-from standins.certificates import Authority, weak_certificate
+from daemons import SECONDS, Daemon, Process
+from standins.certificates import weak_certificate
 from store_tools import START_MS
 from twisted.internet import reactor
 from unprivileged import unprivileged_folder
@@ -21,79 +21,39 @@ from sydentish.cli import main
 from sydentish.domain.peers import Peer
 from sydentish.keyfiles import generate_key, inventory
 from sydentish.store import peers as peer_rows
-from sydentish.store.migrate import migrate_sqlite, shipped_steps
-from sydentish.store.sqlite import SqliteTx, connect
 
-US, PEER, OTHER_PEER = "id.example.org", "id.example.net", "id.example.com"
-PEERS_KEY = "KFD2reWSKC6Ebm2yiR7VrOqp1eqGXjCigIpDw80YdD8"
+PEER, OTHER_PEER = "id.example.net", "id.example.com"
 USAGE = 2
 TAKEN_UP = "A running server takes this up on SIGHUP: systemctl reload sydentish, or kill -HUP and its PID"
 SURE = "nothing was changed: if that is what you want, say so with --yes"
 
 
-class House:
-    """A configuration and its keys, and the commands on them; no command ever shows a private key."""
+class House(BareHouse):
+    """As that, and its keys; no command ever shows a private one."""
 
-    def __init__(self, folder):
-        self.folder = folder
-        self.conf = folder / "sydentish.conf"
-        self.key_dir = folder / "data" / "keys"
-        (folder / "data").mkdir()
-        self.conf.write_text(
-            f"[general]\nserver_name = {US}\npublic_base_url = https://matrix.example.org\n"
-            f"data_dir = {folder}/data\n"
-        )
+    def ask(self, *arguments):
+        status, lines = super().ask(*arguments)
+        self.check("\n".join(lines))
+        return status, lines
 
-    def run(self, *arguments):
-        """Status and lines of a command in this process."""
-        done = CliRunner().invoke(main, [*arguments, "-c", str(self.conf)])
-        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-        return done.exit_code, self.safe(done.output).splitlines()
+    def run(self, *arguments, **options):
+        status, out, err = super().run(*arguments, **options)
+        self.check(out + err)
+        return status, out, err
 
-    def process(self, *arguments, **options):
-        """The same in a process of its own, as the database needs it; the streams apart."""
-        done = subprocess.run(
-            [COMMAND, *arguments, "-c", str(self.conf)],
-            **({"stdin": subprocess.DEVNULL} | options),
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done.returncode, self.safe(done.stdout), self.safe(done.stderr)
-
-    def safe(self, output):
+    def check(self, output):
         for path in self.key_dir.rglob("*.key"):
             assert path.read_text().split()[2] not in output
-        return output
 
     def configure_peer(self):
         self.certify()
-        with self.conf.open("a") as file:
-            file.write(f"[peer {PEER}]\nurl = https://127.0.0.1:1\nkeys = ed25519:0 {PEERS_KEY}\n")
-
-    def certify(self):
-        authority = Authority()
-        authority.write_ca(self.folder / "ca.pem")
-        authority.issue(US).write(self.folder / "own.pem")
-        (self.folder / "own.pem").chmod(0o600)
-        with self.conf.open("a") as file:
-            file.write(
-                f"[replication]\nlisteners = tcp:4434\ncertificate_file = {self.folder}/own.pem\n"
-                f"ca_file = {self.folder}/ca.pem\n"
-            )
+        self.configure(PEER)
 
     def add_peer(self, name):
         """As a peer that was added on the command line, once the server was started."""
-        path = self.folder / "data" / "sydentish.db"
-        migrate_sqlite(path, 5000, START_MS, shipped_steps())
-        connection = connect(path, 5000)
+        self.migrate()
         peer = Peer(name, f"https://{name}", {"ed25519:0": PEERS_KEY}, (name,))
-        connection.execute("BEGIN IMMEDIATE")
-        peer_rows.add(SqliteTx(connection), peer, START_MS)
-        connection.execute("COMMIT")
-        connection.close()
+        self.write(lambda tx: peer_rows.add(tx, peer, START_MS))
 
     @property
     def states(self):
@@ -110,7 +70,7 @@ def house(tmp_path):
 
 @pytest.fixture
 def keyed(house):
-    assert house.run("keys", "generate")[0] == 0
+    house.make_keys()
     return house
 
 
@@ -119,9 +79,9 @@ def keyed(house):
 
 def test_from_the_first_key_to_a_revoked_one(house):
     path = house.key_dir / "ed25519_0.key"
-    status, (line,) = house.run("keys", "generate")
+    status, (line,) = house.ask("keys", "generate")
     assert (status, line) == (0, f"{path}: ed25519:0, public key {house.public_key('ed25519:0')}")
-    status, lines = house.run("keys", "generate", "--next")
+    status, lines = house.ask("keys", "generate", "--next")
     path = house.key_dir / "next" / "ed25519_1.key"
     assert (status, lines) == (
         0,
@@ -131,7 +91,7 @@ def test_from_the_first_key_to_a_revoked_one(house):
             "It signs after: sydentish keys rotate",
         ],
     )
-    assert house.run("keys", "rotate") == (
+    assert house.ask("keys", "rotate") == (
         0,
         [
             f"ed25519:1 is the active key, public key {house.public_key('ed25519:1')}",
@@ -139,7 +99,7 @@ def test_from_the_first_key_to_a_revoked_one(house):
             TAKEN_UP,
         ],
     )
-    assert house.run("keys", "revoke", "ed25519:0", "--yes") == (
+    assert house.ask("keys", "revoke", "ed25519:0", "--yes") == (
         0,
         [
             "ed25519:0: what it has signed will be valid no more; this cannot be taken back",
@@ -147,15 +107,15 @@ def test_from_the_first_key_to_a_revoked_one(house):
             TAKEN_UP,
         ],
     )
-    assert house.run("keys", "revoke", "ed25519:0") == (0, ["ed25519:0: was revoked already"])
+    assert house.ask("keys", "revoke", "ed25519:0") == (0, ["ed25519:0: was revoked already"])
     assert house.states == {"ed25519:0": "revoked", "ed25519:1": "active"}
 
 
 def test_keys_are_listed(keyed):
-    keyed.run("keys", "generate", "--next")
+    keyed.ask("keys", "generate", "--next")
     os.utime(keyed.key_dir / "ed25519_0.key", (0, 1_700_000_000))
     (keyed.key_dir / "ed25519_0.key").chmod(0o644)
-    status, lines = keyed.run("keys", "list")
+    status, lines = keyed.ask("keys", "list")
     assert status == 0
     assert [line.split()[:3] for line in lines[:3]] == [
         ["ID", "STATE", "PUBLIC"],
@@ -169,9 +129,9 @@ def test_keys_are_listed(keyed):
 
 
 def test_keys_are_listed_as_json(keyed):
-    keyed.run("keys", "generate", "--next")
+    keyed.ask("keys", "generate", "--next")
     os.utime(keyed.key_dir / "ed25519_0.key", (0, 1_700_000_000))
-    status, lines = keyed.run("keys", "list", "--json")
+    status, lines = keyed.ask("keys", "list", "--json")
     ahead, active = json.loads("\n".join(lines))["keys"]
     assert (status, ahead["id"], ahead["state"]) == (0, "ed25519:1", "next")
     assert active == {
@@ -186,21 +146,21 @@ def test_keys_are_listed_as_json(keyed):
 
 def test_keys_with_which_no_server_starts_are_listed_all_the_same(house):
     told = f"{house.key_dir}: there is no signing key; make one, as the server's user, with: sydentish keys generate"
-    assert house.run("keys", "list") == (os.EX_CONFIG, [f"{told} -c {house.conf}"])
-    house.run("keys", "generate")
+    assert house.ask("keys", "list") == (os.EX_CONFIG, [f"{told} -c {house.conf}"])
+    house.ask("keys", "generate")
     text = (house.key_dir / "ed25519_0.key").read_text().replace(" 0 ", " other ")
     (house.key_dir / "other.key").write_text(text)
-    status, lines = house.run("keys", "list")
+    status, lines = house.ask("keys", "list")
     assert status == os.EX_CONFIG
     assert [line.split()[0] for line in lines[:3]] == ["ID", "ed25519:0", "ed25519:other"]
     assert "sydentish keys retire KEYID" in lines[-1]
-    assert house.run("keys", "rotate") == (os.EX_CONFIG, lines[-1:])
-    assert house.run("keys", "retire", "ed25519:other") == (
+    assert house.ask("keys", "rotate") == (os.EX_CONFIG, lines[-1:])
+    assert house.ask("keys", "retire", "ed25519:other") == (
         0,
         ["ed25519:other: is retired: it signs nothing, and what it has signed stays valid", TAKEN_UP],
     )
-    assert house.run("keys", "retire", "ed25519:other") == (0, ["ed25519:other: was retired already"])
-    assert house.run("keys", "list")[0] == 0
+    assert house.ask("keys", "retire", "ed25519:other") == (0, ["ed25519:other: was retired already"])
+    assert house.ask("keys", "list")[0] == 0
 
 
 def test_a_file_that_is_no_key_is_told_of_without_what_is_in_it(keyed):
@@ -212,7 +172,7 @@ def test_a_file_that_is_no_key_is_told_of_without_what_is_in_it(keyed):
         ["revoke", "ed25519:0"],
         ["generate", "--next"],
     ):
-        status, (line,) = keyed.run("keys", *command)
+        status, (line,) = keyed.ask("keys", *command)
         assert status == os.EX_CONFIG
         assert line.startswith(f"{keyed.key_dir}/x.key: the seed of a signing key is")
 
@@ -234,7 +194,7 @@ def test_a_file_that_is_no_key_is_told_of_without_what_is_in_it(keyed):
     ],
 )
 def test_what_cannot_be_done_is_told_with_the_way_that_goes(keyed, command, told):
-    status, out, err = keyed.process("keys", *command)
+    status, out, err = keyed.run("keys", *command)
     assert (status, out) == (1, "")
     assert told in err
     assert keyed.states == {"ed25519:0": "active"}
@@ -242,14 +202,14 @@ def test_what_cannot_be_done_is_told_with_the_way_that_goes(keyed, command, told
 
 @pytest.mark.parametrize("command", ["generate", "rotate"])
 def test_a_version_that_cannot_be_one_is_a_mistake_of_usage(house, command):
-    status, lines = house.run("keys", command, "--version", "a-b")
+    status, lines = house.ask("keys", command, "--version", "a-b")
     assert status == USAGE
     assert "must be 1 to 64 characters of a-z A-Z 0-9 _" in lines[-1]
 
 
 def test_a_key_can_be_given_a_version(keyed):
-    assert keyed.run("keys", "rotate", "--version", "autumn")[0] == 0
-    assert keyed.run("keys", "generate", "--next")[0] == 0
+    assert keyed.ask("keys", "rotate", "--version", "autumn")[0] == 0
+    assert keyed.ask("keys", "generate", "--next")[0] == 0
     assert keyed.states == {"ed25519:0": "retired", "ed25519:autumn": "active", "ed25519:1": "next"}
 
 
@@ -258,7 +218,7 @@ def test_the_active_key_is_refused_without_the_lock_for_changes(keyed):
     fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         # Whoever has the lock, may be rotating: after that, it would be another question.
-        status, out, err = keyed.process("keys", "revoke", "ed25519:0")
+        status, out, err = keyed.run("keys", "revoke", "ed25519:0")
     finally:
         os.close(lock)
     assert (status, out) == (1, "")
@@ -266,7 +226,7 @@ def test_the_active_key_is_refused_without_the_lock_for_changes(keyed):
 
 
 def test_the_active_key_is_revoked_after_another_one_signs(keyed):
-    status, lines = keyed.run("keys", "revoke", "ed25519:0", "--rotate", "--yes")
+    status, lines = keyed.ask("keys", "revoke", "ed25519:0", "--rotate", "--yes")
     assert status == 0
     assert lines[1].startswith("ed25519:1 is the active key, public key ")
     assert lines[-2:] == ["ed25519:0: is revoked", TAKEN_UP]
@@ -282,9 +242,9 @@ def test_keys_that_cannot_be_written_are_listed_but_not_changed():
         for path in (house.folder / "data", *parts):
             path.chmod(0o555 if path.is_dir() else 0o444)
         with unprivileged(*(path for path in parts if path.is_dir())):
-            assert house.run("keys", "list")[0] == 0
+            assert house.ask("keys", "list")[0] == 0
             for command in (["rotate"], ["retire", "ed25519:1"], ["revoke", "ed25519:1", "--yes"]):
-                status, lines = house.run("keys", *command)
+                status, lines = house.ask("keys", *command)
                 assert status == 1
                 assert lines[-1].startswith(
                     f"{house.key_dir}: the keys cannot be written: Permission denied; "
@@ -297,15 +257,15 @@ def test_keys_that_cannot_be_written_are_listed_but_not_changed():
 def test_an_interrupted_rotation_is_finished_by_the_next_one(keyed):
     former = keyed.key_dir / "ed25519_0.key"
     text = former.read_text()
-    keyed.run("keys", "rotate")
+    keyed.ask("keys", "rotate")
     former.write_text(text)
     former.chmod(0o600)
-    status, lines = keyed.run("keys", "list")
+    status, lines = keyed.ask("keys", "list")
     assert (status, lines[-1]) == (
         0,
         f"warning: {former}: is another copy of ed25519:0; the next change removes it",
     )
-    status, lines = keyed.run("keys", "rotate")
+    status, lines = keyed.ask("keys", "rotate")
     assert (status, lines[0], lines[-1]) == (
         0,
         "A rotation had been interrupted, and is finished now; nothing else was changed.",
@@ -320,29 +280,29 @@ def test_an_interrupted_rotation_is_finished_by_the_next_one(keyed):
 
 def test_what_peers_need_of_the_next_key_is_told_when_it_is_made(keyed):
     keyed.configure_peer()
-    status, lines = keyed.run("keys", "generate", "--next")
+    status, lines = keyed.ask("keys", "generate", "--next")
     keys = [f"{key_id} {keyed.public_key(key_id)}" for key_id in ("ed25519:0", "ed25519:1")]
     assert status == 0
     assert f"Give this to the operators of your peers: {PEER}" in lines
     assert f"keys = {', '.join(keys)}" in lines
     command = "sydentish peers add id.example.org --url https://matrix.example.org:4434"
     assert f"{command} --key '{keys[0]}' --key '{keys[1]}' --certificate-name {US}" in lines
-    shown = keyed.run("peers", "show", US)[1]
+    shown = keyed.ask("peers", "show", US)[1]
     assert lines[3:-1] == shown
-    told = json.loads("\n".join(keyed.run("peers", "show", US, "--json")[1]))
+    told = json.loads("\n".join(keyed.ask("peers", "show", US, "--json")[1]))
     assert [f"{key_id} {key}" for key_id, key in told["keys"].items()] == keys
 
 
 def test_a_peer_takes_what_it_is_told(keyed, tmp_path):
     keyed.certify()
-    keyed.run("keys", "generate", "--next")
-    lines = keyed.run("peers", "show", US)[1]
+    keyed.ask("keys", "generate", "--next")
+    lines = keyed.ask("peers", "show", US)[1]
     (tmp_path / "other").mkdir()
     other = House(tmp_path / "other")
     other.certify()
     text = other.conf.read_text().replace(f"server_name = {US}", f"server_name = {PEER}")
     other.conf.write_text(text + "\n".join(itertools.takewhile(bool, lines)))
-    told = json.loads("\n".join(other.run("peers", "show", US, "--json")[1]))
+    told = json.loads("\n".join(other.ask("peers", "show", US, "--json")[1]))
     assert told["keys"] == {key_id: keyed.public_key(key_id) for key_id in ("ed25519:0", "ed25519:1")}
 
 
@@ -351,9 +311,9 @@ def test_rotating_with_peers_must_be_wanted(keyed, ahead):
     keyed.configure_peer()
     keyed.add_peer(OTHER_PEER)
     if ahead:
-        assert keyed.process("keys", "generate", "--next")[0] == 0
+        assert keyed.run("keys", "generate", "--next")[0] == 0
     before = keyed.states
-    status, out, err = keyed.process("keys", "rotate")
+    status, out, err = keyed.run("keys", "rotate")
     lines = err.splitlines()
     assert (status, lines[0], lines[-1]) == (
         1,
@@ -364,7 +324,7 @@ def test_rotating_with_peers_must_be_wanted(keyed, ahead):
     assert ("sydentish keys generate --next" in err) is not ahead
     assert ("keys = ed25519:0 " in out) is ahead
     assert keyed.states == before
-    status, out, err = keyed.process("keys", "rotate", "--yes")
+    status, out, err = keyed.run("keys", "rotate", "--yes")
     assert (status, keyed.states) == (0, {"ed25519:0": "retired", "ed25519:1": "active"})
     assert f"ed25519:1 {keyed.public_key('ed25519:1')}" in out
     assert ("to the operators of your peers at once" in out) is not ahead
@@ -374,7 +334,7 @@ def test_rotating_with_peers_must_be_wanted(keyed, ahead):
 def test_without_a_certificate_that_can_be_used_the_keys_are_told(keyed):
     keyed.configure_peer()
     (keyed.folder / "own.pem").write_bytes(weak_certificate())
-    status, lines = keyed.run("keys", "generate", "--next")
+    status, lines = keyed.ask("keys", "generate", "--next")
     assert status == 0
     assert any("own.pem: cannot be used for TLS" in line for line in lines)
     assert f"ed25519:1 {keyed.public_key('ed25519:1')}" in lines
@@ -382,7 +342,7 @@ def test_without_a_certificate_that_can_be_used_the_keys_are_told(keyed):
 
 def test_the_operators_of_peers_take_a_revoked_key_out(keyed):
     keyed.configure_peer()
-    status, lines = keyed.run("keys", "revoke", "ed25519:0", "--rotate", "--yes")
+    status, lines = keyed.ask("keys", "revoke", "ed25519:0", "--rotate", "--yes")
     assert status == 0
     assert f"warning: these peers check what this server signs: {PEER}" in lines
     assert lines[-1] == f"Have the operators of your peers take it out, if they have it: {PEER}"
@@ -392,12 +352,12 @@ def test_the_operators_of_peers_take_a_revoked_key_out(keyed):
 @pytest.mark.parametrize("command", [["rotate"], ["revoke", "ed25519:1"]])
 def test_on_a_terminal_one_is_asked(keyed, command, answer, status):
     keyed.configure_peer()
-    keyed.run("keys", "generate", "--next")
+    keyed.ask("keys", "generate", "--next")
     before = keyed.states
     ours, its = pty.openpty()
     os.write(ours, f"{answer}\n".encode())
     try:
-        done, _, err = keyed.process("keys", *command, stdin=its)
+        done, _, err = keyed.run("keys", *command, stdin=its)
     finally:
         os.close(ours)
         os.close(its)

@@ -3,103 +3,57 @@
 import json
 import os
 import sqlite3
-import subprocess
 from contextlib import closing
 
 import pytest
 import pytest_twisted
-from click.testing import CliRunner
-from daemons import COMMAND, SECONDS, Daemon, Process
+from cli.home import ANN
+from cli.house import PEERS_KEY, US, BareHouse
+from daemons import SECONDS, Daemon, Process
 from replication.listening_peer import Node
 from replication.mutual import PeerServer
 from standins.behaviours import answer
-from standins.certificates import Authority
-from store_tools import START_MS, rows
+from store_tools import START_MS, address, rows
 from twisted.internet import reactor
 
-from sydentish.actions.statements import Statements
-from sydentish.cli import main
 from sydentish.cli.printing import age
 from sydentish.domain.peers import Failed, Peer
-from sydentish.domain.threepids import EMAIL, Threepid
-from sydentish.keyfiles import load_keys
 from sydentish.replication.tls import PeerTls
 from sydentish.store import peers as peer_rows
 from sydentish.store import pushes as push_rows
 from sydentish.store import statements as statement_rows
-from sydentish.store.migrate import migrate_sqlite, shipped_steps
-from sydentish.store.sqlite import SqliteTx, connect
+from sydentish.store.migrate import shipped_steps
 
-US, NAME = "id.example.org", "id.example.net"
-KEY = "KFD2reWSKC6Ebm2yiR7VrOqp1eqGXjCigIpDw80YdD8"
-ADD = ["peers", "add", NAME, "--url", "https://id.example.net:4434/", "--key", f"ed25519:0 {KEY}"]
+NAME = "id.example.net"
+ADD = ["peers", "add", NAME, "--url", "https://id.example.net:4434/", "--key", f"ed25519:0 {PEERS_KEY}"]
 USAGE = 2
 
 
-class House:
-    """A server's configuration and its files, and the commands on them."""
+class House(BareHouse):
+    """A server with keys and a certificate, and the commands on it.
+
+    Attributes:
+        authority: who has issued its certificate.
+    """
 
     def __init__(self, folder):
-        self.folder = folder
-        self.authority = Authority()
-        self.conf = folder / "sydentish.conf"
-        self.path = folder / "data" / "sydentish.db"
-        self.path.parent.mkdir()
-        self.authority.write_ca(folder / "ca.pem")
-        self.authority.issue(US).write(folder / "own.pem")
-        (folder / "own.pem").chmod(0o600)
-        self.conf.write_text(
-            f"[general]\nserver_name = {US}\npublic_base_url = https://matrix.example.org\n"
-            f"data_dir = {folder}/data\n"
-            f"[replication]\nlisteners = tcp:4434\ncertificate_file = {folder}/own.pem\nca_file = {folder}/ca.pem\n"
-        )
-        assert CliRunner().invoke(main, ["keys", "generate", "-c", str(self.conf)]).exit_code == 0
-        self.keys = load_keys(folder / "data" / "keys", US)
-
-    def configure(self, name, url="https://127.0.0.1:1"):
-        with self.conf.open("a") as file:
-            file.write(f"[peer {name}]\nurl = {url}\nkeys = ed25519:0 {KEY}\n")
-
-    def migrate(self, steps=None):
-        migrate_sqlite(self.path, 5000, START_MS, steps or shipped_steps())
-
-    def write(self, work):
-        """What `work` makes of a transaction."""
-        with closing(connect(self.path, 5000)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            result = work(SqliteTx(connection))
-            connection.execute("COMMIT")
-        return result
+        super().__init__(folder)
+        self.authority = self.certify()
+        self.make_keys()
 
     def bind(self, tx, number):
-        statements = Statements(keys=self.keys, validity_ms=10**9, random_bytes=lambda size: b"k" * size)
-        statements.bind(tx, Threepid(EMAIL, f"u{number}@example.org"), "@ann:hs.example.org", START_MS)
+        self.statements.bind(tx, address(number), ANN, START_MS)
 
     def unbind(self, tx, number):
-        statements = Statements(keys=self.keys, validity_ms=10**9, random_bytes=lambda size: b"k" * size)
-        threepid = Threepid(EMAIL, f"u{number}@example.org")
-        assert statements.unbind(tx, threepid, "@ann:hs.example.org", START_MS)
+        assert self.statements.unbind(tx, address(number), ANN, START_MS)
 
-    def run(self, *arguments):
+    def lines(self, *arguments):
         """Status and lines of a command in a process of its own."""
-        done = subprocess.run(
-            [COMMAND, *arguments, "-c", str(self.conf)],
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done.returncode, [*done.stdout.splitlines(), *done.stderr.splitlines()]
-
-    def ask(self, *arguments):
-        """The same of a command that needs no database, in this process."""
-        done = CliRunner().invoke(main, [*arguments, "-c", str(self.conf)])
-        assert done.exception is None or isinstance(done.exception, SystemExit)
-        return done.exit_code, done.output.splitlines()
+        status, out, err = self.run(*arguments)
+        return status, [*out.splitlines(), *err.splitlines()]
 
     async def talk(self, *arguments):
-        """The same of a command that talks to somebody in this process."""
+        """Status, and all that a command says that talks to somebody in this process."""
         process = Process(*arguments, "-c", str(self.conf))
         status = await process.ended.addTimeout(SECONDS, reactor)
         assert "Traceback" not in process.output, process.output
@@ -119,13 +73,11 @@ def server(house):
 
 
 def listed(house):
-    status, lines = house.run("peers", "list", "--json")
-    assert status == 0
-    return {peer["name"]: peer for peer in json.loads("\n".join(lines))["peers"]}
+    return {peer["name"]: peer for peer in house.json("peers", "list")["peers"]}
 
 
 def put(tx, name, source="command"):
-    peer = Peer(name, f"https://{name}", {"ed25519:0": KEY}, (name,))
+    peer = Peer(name, f"https://{name}", {"ed25519:0": PEERS_KEY}, (name,))
     if source == "command":
         peer_rows.add(tx, peer, START_MS)
     else:
@@ -243,7 +195,7 @@ def test_without_a_certificate_nothing_can_be_tried(house):
 
 
 def test_a_peer_from_its_beginning_to_its_end(server):
-    status, lines = server.run(*ADD)
+    status, lines = server.lines(*ADD)
     assert (status, lines) == (
         0,
         [
@@ -254,37 +206,37 @@ def test_a_peer_from_its_beginning_to_its_end(server):
     added = listed(server)[NAME]
     assert (added["url"], added["keys"], added["certificate_names"], added["state"], added["source"]) == (
         "https://id.example.net:4434",
-        {"ed25519:0": KEY},
+        {"ed25519:0": PEERS_KEY},
         [NAME],
         "new",
         "command",
     )
-    assert server.run("peers", "pause", NAME)[0] == 0
+    assert server.lines("peers", "pause", NAME)[0] == 0
     again = [
         *ADD,
         "--key",
-        f"ed25519:b {KEY}",
+        f"ed25519:b {PEERS_KEY}",
         "--certificate-name",
         "A.example.net",
         "--certificate-name",
         "::1",
     ]
-    status, lines = server.run(*again)
+    status, lines = server.lines(*again)
     assert (status, lines[0].split(";")[0]) == (0, f"{NAME}: was a peer already, and has these settings now")
     changed = listed(server)[NAME]
     assert list(changed["keys"]) == ["ed25519:0", "ed25519:b"]
     assert changed["certificate_names"] == ["a.example.net", "::1"]
     # What was said of it before, beside its settings, stays.
     assert changed["state"] == "paused"
-    assert server.run("peers", "resume", NAME)[0] == 0
+    assert server.lines("peers", "resume", NAME)[0] == 0
     assert rows(server.path, "SELECT paused FROM peers") == [(0,)]
-    assert server.run("peers", "remove", NAME)[0] == 0
+    assert server.lines("peers", "remove", NAME)[0] == 0
     assert rows(server.path, "SELECT * FROM peers") == []
 
 
 @pytest.mark.parametrize("command", ["show", "pause", "remove", "test", "resync"])
 def test_a_peer_that_there_is_not(server, command):
-    status, (line,) = server.run("peers", command, NAME)
+    status, (line,) = server.lines("peers", command, NAME)
     assert status == 1
     assert line.startswith(f"{NAME}: the")
     assert "no such peer; see sydentish peers list" in line
@@ -296,7 +248,7 @@ def test_a_peer_that_there_is_not(server, command):
         ("a b", [], "must be a server name"),
         (NAME, ["--url", "http://id.example.net"], "must be an https URL"),
         (NAME, ["--key", "ed25519:1 c2hvcnQ"], "number 2 is none"),
-        (NAME, ["--key", f"ed25519:0 {KEY}"], "number 2 has the ID of an earlier one"),
+        (NAME, ["--key", f"ed25519:0 {PEERS_KEY}"], "number 2 has the ID of an earlier one"),
         (NAME, ["--certificate-name", "*.example.net"], "must be a host name or an IP address"),
     ],
 )
@@ -322,7 +274,7 @@ def test_who_cannot_be_added(server):
         (NAME, ["--certificate-name", "one.example.net"], "is a certificate name of one.example.net, too"),
         (NAME, ["--certificate-name", "two.example.net"], "is a certificate name of two.example.net, too"),
     ):
-        status, (line,) = server.run(*ADD[:2], name, *ADD[3:], *more)
+        status, (line,) = server.lines(*ADD[:2], name, *ADD[3:], *more)
         assert status == 1
         assert told in line
     assert rows(server.path, "SELECT name FROM peers") == [("two.example.net",)]
@@ -331,7 +283,7 @@ def test_who_cannot_be_added(server):
 def test_without_a_certificate_a_peer_is_added_with_a_warning(server):
     text = server.conf.read_text()
     server.conf.write_text(text[: text.index("[replication]")])
-    status, lines = server.run(*ADD)
+    status, lines = server.lines(*ADD)
     assert (status, lines[-1]) == (
         0,
         "warning: [replication] certificate_file is not set: nothing is exchanged",
@@ -352,14 +304,14 @@ def test_removing_a_peer_erases_what_only_it_has_not_heard(server):
     server.write(fill)
     assert server.write(statement_rows.unerased) == 2
     told = f"{NAME}: is forgotten; 2 addresses that were kept only for it are erased"
-    assert server.run("peers", "remove", NAME) == (0, [told])
+    assert server.lines("peers", "remove", NAME) == (0, [told])
     assert server.write(statement_rows.unerased) == 0
 
 
 def test_a_peer_of_the_configuration_is_removed_there(server):
     server.configure(NAME)
     server.write(lambda tx: put(tx, NAME, "configuration"))
-    status, (line,) = server.run("peers", "remove", NAME)
+    status, (line,) = server.lines("peers", "remove", NAME)
     assert (status, line) == (
         1,
         f"{NAME}: stands in the configuration, [peer {NAME}]: take that out, restart the server, and then remove it",
@@ -369,7 +321,7 @@ def test_a_peer_of_the_configuration_is_removed_there(server):
 
 def test_a_peer_that_the_server_does_not_know_yet_cannot_be_paused(server):
     server.configure(NAME)
-    assert server.run("peers", "pause", NAME) == (1, [f"{NAME}: is not in use yet: restart the server"])
+    assert server.lines("peers", "pause", NAME) == (1, [f"{NAME}: is not in use yet: restart the server"])
 
 
 # --- listing and showing ----------------------------------------------------------------------------------
@@ -420,16 +372,16 @@ def test_how_peers_fare_is_listed(server):
     assert (found[failing]["behind"], found[failing]["waiting_since_ts"]) == (2, START_MS)
     assert (found[failing]["failures"], found[failing]["last_failure"]) == (4, "connection refused")
     assert (found[behind]["behind"], found[behind]["parked"]) == (1, 1)
-    status, lines = server.run("peers", "list")
+    status, lines = server.lines("peers", "list")
     assert status == 0
     row = next(line for line in lines if line.startswith(f"{failing} "))
     assert row.endswith(" ago: connection refused")
     # The columns stand below one another.
     assert len({line.index(" " + found[line.split()[0]]["state"]) for line in lines[1:9]}) == 1
-    status, lines = server.run("peers", "show", behind)
+    status, lines = server.lines("peers", "show", behind)
     assert status == 0
     assert lines[-2:] == ["parked:            1", "                   2: is odd"]
-    status, lines = server.run("peers", "show", behind, "--json")
+    status, lines = server.lines("peers", "show", behind, "--json")
     assert json.loads("\n".join(lines))["parked_statements"] == [{"id": 2, "reason": "is odd"}]
 
 
@@ -485,7 +437,7 @@ def adding(node):
 async def test_a_configured_peer_is_tried_before_the_server_was_started(house, there):
     house.configure(NAME, there.as_peer().url)
     text = house.conf.read_text()
-    house.conf.write_text(text.replace(KEY, there.keys.active.public_key))
+    house.conf.write_text(text.replace(PEERS_KEY, there.keys.active.public_key))
     status, output = await house.talk("peers", "test", NAME)
     assert status == 0, output
     assert [line.split(":")[0] for line in output.splitlines()] == ["ok"] * 7

@@ -1,6 +1,5 @@
 """`restore`: the command as a process; the database that was there, what is taken out of a backup, and what goes wrong."""
 
-import os
 import resource
 import sqlite3
 import stat
@@ -11,15 +10,15 @@ from contextlib import closing
 
 import pytest
 from cli.home import Home, address
-from daemons import SECONDS
+from daemons import SECONDS, hooked
 from replication.mesh import peer
 from store_tools import START_MS, rows
 
 from sydentish.store import peers as peer_rows
 from sydentish.store import pushes as push_rows
 from sydentish.store.copies import checked_contents
+from sydentish.store.counters import JUMP
 from sydentish.store.migrate import migrate_sqlite, shipped_steps
-from sydentish.store.restoring import JUMP
 from sydentish.store.sqlite import connect
 
 NEWEST = shipped_steps()[-1].number
@@ -451,13 +450,8 @@ def test_a_full_disk_changes_nothing(home, tmp_path):
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_stopped_in_the_middle_it_changes_nothing(home, tmp_path, name):
-    hooks = tmp_path / "hooks"
-    hooks.mkdir()
-    (hooks / "sitecustomize.py").write_text(STOPPED.format(path=str(home.path), signal=name))
-    paths = os.pathsep.join(filter(None, [str(hooks), os.environ.get("PYTHONPATH")]))
-    status, said = home.told(
-        "restore", "--yes", tmp_path / "copy.db", env={**os.environ, "PYTHONPATH": paths}
-    )
+    env = hooked(tmp_path, STOPPED.format(path=str(home.path), signal=name))
+    status, said = home.told("restore", "--yes", tmp_path / "copy.db", env=env)
     assert (status, said.splitlines()[-1]) == (INTERRUPTED, "stopped: nothing was changed")
     assert bound(home.path) == addresses(1, 2, 3, 4)
     assert leftovers(home) == []

@@ -169,6 +169,19 @@ def test_numbers_that_would_be_used_twice_are_mended_as_it_says(home):
     assert verify(home)[1]["ok"]
 
 
+@pytest.mark.parametrize(
+    "damage", ["DELETE FROM outbox_destinations", "UPDATE outbox_destinations SET next_due_ts = NULL"]
+)
+def test_what_nobody_knows_to_be_due_is_mended_as_it_says(home, damage):
+    change(home, damage)
+    (finding,) = verify(home)[1]["findings"]
+    command = finding["remedy"].split(",")[0].removeprefix("sydentish ").split()
+    (waits, *_) = json.loads(home.told("outbox", "list", "--json")[1])["rows"]
+    said = home.told(*command, "--kind", waits["kind"], "--destination", waits["destination"])
+    assert said[0] == 0, said
+    assert verify(home)[1]["ok"]
+
+
 def test_an_address_that_is_bound_and_unbound_is_found(home):
     (row,) = rows(home.path, "SELECT * FROM associations WHERE origin_id = 1")
     home.unbind(0)

@@ -3,7 +3,6 @@
 import json
 import os
 import stat
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from standins.homeserver import Homeserver
 from standins.mailbox import Mailbox
 from standins.ports import free_port
 from standins.proxy import Proxy
+from store_tools import write
 from sydent_files import SydentFile, configuration
 from tools import tool
 from twisted.internet import reactor
@@ -32,7 +32,7 @@ from sydentish.domain.threepids import EMAIL, Threepid
 from sydentish.keyfiles import load_keys
 from sydentish.store import accounts, invites, outbox
 from sydentish.store.migrate import migrate_sqlite, shipped_steps
-from sydentish.store.sqlite import SqliteTx, connect
+from sydentish.store.sqlite import SqliteTx
 
 # As the documentation has them.
 SERVER, PEER, HOMESERVER = "id.example.org", "id.example.net", "example.org"
@@ -280,15 +280,14 @@ class Machine:
         now = now_ms()
         migrate_sqlite(path, 5000, now, shipped_steps())
         statements = Statements(keys=keys, validity_ms=10**12, random_bytes=os.urandom)
-        with closing(connect(path, 5000)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            tx = SqliteTx(connection)
+
+        def fill(tx: SqliteTx) -> None:
             accounts.add_account(tx, ALICE, now)
             accounts.add_token(tx, hash_secret(TOKEN), ALICE, now)
             statements.bind(tx, Threepid(EMAIL, "dora@example.org"), f"@dora:{HOMESERVER}", now - DAY_MS)
             (taken,) = outbox.lease(tx, "onbind", now, 1000, 1, failing=False)
             outbox.bury(tx, "onbind", taken, "HTTP 403", now - DAY_MS, answered=True)
-            connection.execute("UPDATE outbox SET outbox_id = ?", (DEAD_ROW,))
+            tx.run("UPDATE outbox SET outbox_id = ?", (DEAD_ROW,))
             statements.bind(tx, Threepid(EMAIL, ADDRESS), ALICE, now)
             token, friend = "token-of-the-invitation", Threepid(EMAIL, "friend@example.org")
             invites.add(
@@ -308,7 +307,8 @@ class Machine:
                 payload=mail.to_json(),
                 now_ms=now,
             )
-            connection.execute("COMMIT")
+
+        write(path, fill)
 
     async def clean_up(self) -> None:
         """Nothing runs any more."""

@@ -101,6 +101,22 @@ async def test_a_database_of_a_newer_version_is_refused_and_left_alone(daemon):
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_database_that_came_without_its_key_gets_no_other_one(daemon):
+    await daemon.start()
+    assert await daemon.end() == 0
+    key_dir = daemon.folder / "data" / "keys"
+    (key,) = key_dir.glob("*.key")
+    key.unlink()
+    process = Process("serve", "--init", "-c", str(daemon.config))
+    assert await process.ended.addTimeout(SECONDS, reactor) == os.EX_CONFIG
+    assert (
+        f"{key_dir}: there is no signing key, but a database; put the key there that belongs to it"
+        in process.output
+    )
+    assert list(key_dir.glob("*.key")) == []
+
+
+@pytest_twisted.ensureDeferred
 async def test_the_database_is_readable_by_its_owner_only(daemon):
     await daemon.start()
     for path in (daemon.folder / "data").glob("sydentish.db*"):

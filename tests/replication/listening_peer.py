@@ -1,13 +1,13 @@
 """A peer as the other side of a command: our own receiver over a real database, behind real mutual TLS."""
 
 from fixtures import RecordingSigns
-from replication.mutual import THERE
+from replication.mesh import ring
+from replication.mutual import HERE, THERE
 from store_tools import START_MS, Watch
 from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ServerEndpoint
 
 from sydentish.actions.statements import Statements
-from sydentish.domain.keys import KeyRing, make_key, parse_key
 from sydentish.domain.peers import Peer
 from sydentish.replication.peers import Peers
 from sydentish.replication.receiver import Receiver
@@ -24,13 +24,21 @@ from sydentish.web.routes import IDENTITY_PREFIX, replication_routes
 MAX_FUTURE_MS = 300_000
 
 
-def ring(server_name, number=0, version="0"):
-    """Signing keys of a server, other ones for each number."""
-    return KeyRing(server_name, parse_key(make_key(version, bytes([number] * 32))))
-
-
 def public(keys):
     return {keys.active.key_id: keys.active.public_key}
+
+
+def make_receiver(db, keys, taker, *, on_received=lambda _peer, _counts: None, **options):
+    """What takes pushes and answers peers."""
+    return Receiver(
+        db=db,
+        keys=keys,
+        taker=taker,
+        pusher=RecordingSigns(),
+        on_taken=lambda _taken: None,
+        on_received=on_received,
+        **options,
+    )
 
 
 class Clockwork:
@@ -89,12 +97,10 @@ class Node:
         return await self.db.write(self.statements.take, statement, "{}", self.now_ms())
 
     async def listen(self, tls):
-        self.receiver = receiver = Receiver(
-            db=self.db,
-            keys=self.keys,
-            taker=self.statements,
-            pusher=RecordingSigns(),
-            on_taken=lambda _taken: None,
+        self.receiver = receiver = make_receiver(
+            self.db,
+            self.keys,
+            self.statements,
             on_received=lambda _peer, counts: self.received(counts),
             max_statements=10_000,
             max_future_ms=MAX_FUTURE_MS,
@@ -125,11 +131,25 @@ class Node:
             await self.db.stopService()
 
 
+async def start_here(folder):
+    """We ourselves."""
+    node = Node(folder, HERE, 1)
+    await node.start()
+    return node
+
+
+async def start_there(folder, here, tls):
+    """A peer of ours that knows us, and that we know."""
+    node = Node(folder, THERE, 2)
+    await node.start()
+    await node.knows(Peer(HERE, "https://here.example.org", public(here.keys), (HERE,)))
+    await node.listen(tls)
+    await here.knows(node.as_peer())
+    return node
+
+
 class Unheard:
     """A request log that keeps nothing."""
 
     def answered(self, **line):
         pass
-
-
-__all__ = ["MAX_FUTURE_MS", "THERE", "Clockwork", "Node", "public", "ring"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import orjson
 from fixtures import DAY_MS
-from store_tools import START_MS, Watch, WatchedClock, WatchedDatabase, rows
+from store_tools import START_MS, Watch, WatchedClock, WatchedDatabase, address, rows
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail
 
@@ -14,7 +14,6 @@ from sydentish.actions.statements import Statements
 from sydentish.domain.errors import Busy
 from sydentish.domain.keys import KeyRing, make_key, parse_key
 from sydentish.domain.peers import Accepted, Failed, Peer, Refused
-from sydentish.domain.threepids import EMAIL, Threepid
 from sydentish.logs import LogFile, RedactingObserver
 from sydentish.replication.pusher import Pusher
 from sydentish.store import peers as peer_rows
@@ -42,10 +41,6 @@ def peer(name=A, keys=None, certificate_names=None):
     return Peer(
         name, f"https://{name}:4434", {active.key_id: active.public_key}, certificate_names or (name,)
     )
-
-
-def address(number):
-    return Threepid(EMAIL, f"person{number}@example.org")
 
 
 @dataclass(frozen=True)

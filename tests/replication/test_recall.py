@@ -9,13 +9,13 @@ from pathlib import Path
 import orjson
 import pytest
 import pytest_twisted
-from fixtures import DAY_MS, RecordingSigns
+from fixtures import DAY_MS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replication.listening_peer import Node, public, ring
+from replication.listening_peer import make_receiver, public, ring, start_here, start_there
 from replication.mutual import HERE, THERE
 from standins.behaviours import answer, close, error
-from store_tools import START_MS, InlineDatabase, at_once, contents, rows
+from store_tools import START_MS, InlineDatabase, address, at_once, contents, rows
 
 from sydentish.actions.statements import Statements
 from sydentish.domain.associations import Association
@@ -27,16 +27,15 @@ from sydentish.domain.threepids import EMAIL, Threepid
 from sydentish.replication.link import Answer, LinkFailed
 from sydentish.replication.recall import Recall
 from sydentish.replication.recalled import HIGHEST_ID, Recalled, read_page, read_unbound
-from sydentish.replication.receiver import Receiver
 from sydentish.store import associations as association_rows
 from sydentish.store import counters, recalls
 from sydentish.store import peers as peer_rows
 from sydentish.store import pushes as push_rows
 from sydentish.store import statements as statement_rows
 from sydentish.store.copies import copy_pages, snapshot
-from sydentish.store.counters import STATEMENT, raise_to
+from sydentish.store.counters import JUMP, STATEMENT, raise_to
 from sydentish.store.migrate import migrate_sqlite, shipped_steps
-from sydentish.store.restoring import JUMP, adapt, put_in_place
+from sydentish.store.restoring import adapt, put_in_place
 from sydentish.store.sqlite import SqliteTx, connect
 
 NAMES = ["a.example.org", "b.example.org", "c.example.org"]
@@ -71,13 +70,10 @@ class Server:
         self.statements = Statements(
             keys=self.keys, validity_ms=DAY_MS, random_bytes=lambda size: self.name.encode().rjust(size)
         )
-        self.receiver = Receiver(
-            db=self.db,
-            keys=self.keys,
-            taker=self.statements,
-            pusher=RecordingSigns(),
-            on_taken=lambda _taken: None,
-            on_received=lambda _peer, _counts: None,
+        self.receiver = make_receiver(
+            self.db,
+            self.keys,
+            self.statements,
             max_statements=1000,
             max_future_ms=MAX_ORIGIN_ID,
             now_ms=lambda: self.now,
@@ -294,18 +290,13 @@ def test_nothing_is_lost_that_one_peer_at_least_knows(  # noqa: PLR0917 - what h
 # --- over real mutual TLS ---------------------------------------------------------------------------------
 
 
-def address(number):
-    return Threepid(EMAIL, f"u{number}@example.org")
-
-
 def recalled(**numbers):
     return Recalled(**{"peer": THERE, "peers_id": 0} | numbers)
 
 
 @pytest_twisted.async_yield_fixture
 async def here(tmp_path, quiet_log):
-    node = Node(tmp_path, HERE, 1)
-    await node.start()
+    node = await start_here(tmp_path)
     yield node
     await node.stop()
 
@@ -313,11 +304,7 @@ async def here(tmp_path, quiet_log):
 @pytest_twisted.async_yield_fixture
 async def there(tmp_path, here, credentials):
     """A peer of ours, whom we are to ask."""
-    node = Node(tmp_path, THERE, 2)
-    await node.start()
-    await node.knows(Peer(HERE, "https://here.example.org", public(here.keys), (HERE,)))
-    await node.listen(credentials(THERE).load())
-    await here.knows(node.as_peer())
+    node = await start_there(tmp_path, here, credentials(THERE).load())
     await here.db.write(recalls.note, 0)
     yield node
     await node.stop()
@@ -339,13 +326,10 @@ async def other(here, start_peer):
 @pytest.fixture
 def recall(here, make_link):
     async def run(**options):
-        receiver = Receiver(
-            db=here.db,
-            keys=here.keys,
-            taker=here.statements,
-            pusher=RecordingSigns(),
-            on_taken=lambda _taken: None,
-            on_received=lambda _peer, _counts: None,
+        receiver = make_receiver(
+            here.db,
+            here.keys,
+            here.statements,
             max_statements=MOST_RECALLED,
             max_future_ms=1000,
             now_ms=here.now_ms,

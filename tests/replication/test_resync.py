@@ -8,16 +8,15 @@ import pytest
 import pytest_twisted
 from hypothesis import given
 from hypothesis import strategies as st
-from replication.listening_peer import Node, public, ring
+from replication.listening_peer import ring, start_here, start_there
 from replication.mutual import HERE, THERE
 from standins.behaviours import answer, close, error
-from store_tools import START_MS, contents, rows
+from store_tools import START_MS, address, contents, rows
 
 from sydentish.domain.associations import Association
 from sydentish.domain.keys import KeyRing, KeyState, make_key, parse_key
 from sydentish.domain.peers import DIGESTS_PATH, PUSH_PATH, STATEMENTS_PATH, Peer
 from sydentish.domain.statements import Tombstone
-from sydentish.domain.threepids import EMAIL, Threepid
 from sydentish.replication.comparing import read_binds, read_digests
 from sydentish.replication.link import Answer
 from sydentish.replication.resync import Resync, Resynced
@@ -31,14 +30,9 @@ ANN, BOB = "@ann:hs.example.org", "@bob:hs.example.org"
 HASH = "a" * 64
 
 
-def address(number):
-    return Threepid(EMAIL, f"u{number}@example.org")
-
-
 @pytest_twisted.async_yield_fixture
 async def here(tmp_path):
-    node = Node(tmp_path, HERE, 1)
-    await node.start()
+    node = await start_here(tmp_path)
     yield node
     await node.stop()
 
@@ -46,11 +40,7 @@ async def here(tmp_path):
 @pytest_twisted.async_yield_fixture
 async def there(tmp_path, here, credentials):
     """A peer of ours that knows us, and that we know."""
-    node = Node(tmp_path, THERE, 2)
-    await node.start()
-    await node.knows(Peer(HERE, "https://here.example.org", public(here.keys), (HERE,)))
-    await node.listen(credentials(THERE).load())
-    await here.knows(node.as_peer())
+    node = await start_there(tmp_path, here, credentials(THERE).load())
     yield node
     await node.stop()
 

@@ -76,6 +76,16 @@ def test_what_was_given_up_begins_anew_and_its_destination_is_tried_at_once(tx):
     assert lease(tx, T0 + HOUR + 7).delivery.outbox_id == waits
 
 
+@pytest.mark.parametrize("is_dead", [False, True])
+def test_one_whose_destination_is_missing_is_tried_all_the_same(tx, is_dead):
+    number = add(tx, "a")
+    if is_dead:
+        bury(tx)
+    tx.run("DELETE FROM outbox_destinations")
+    letters.revive(tx, letters.letter(tx, number), T0 + 7)
+    assert lease(tx, T0 + 7).delivery.outbox_id == number
+
+
 def test_one_that_waits_is_due_and_not_made_younger(tx):
     number = add(tx, "a")
     outbox.retry(tx, "onbind", lease(tx), T0 + HOUR, "down", T0, 0.0)

@@ -60,20 +60,20 @@ def export_bindings(config_path: Path, origin: str | None, own: bool, file: Path
 def _export(config: Config, origin: str | None, path: Path) -> int:
     """Writes the bindings; how many."""
 
-    async def work(_: World, db: Database, file: BinaryIO, show: Progress) -> int:
+    async def work(_: World, db: Database, file: BinaryIO, on_progress: Progress) -> int:
         written = done = 0
         of = sum((await db.read(figures.associations_by_medium)).values())
         async for page in _pages(db):
             chosen = [each for each in page if origin in (None, each.origin_server)]
             file.write(b"".join(map(export_line, chosen)))
             written, done = written + len(chosen), done + len(page)
-            show(min(done, of), of)
+            on_progress(min(done, of), of)
         file.flush()
         return written
 
     to_stdout = str(path) == _STDOUT
-    with _target(path) as file, progress("Exporting", hidden=to_stdout) as show:
-        return run_with_database(config, lambda world, db: work(world, db, file, show))
+    with _target(path) as file, progress("Exporting", hidden=to_stdout) as on_progress:
+        return run_with_database(config, lambda world, db: work(world, db, file, on_progress))
 
 
 def _target(path: Path) -> AbstractContextManager[BinaryIO]:

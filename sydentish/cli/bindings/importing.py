@@ -67,7 +67,8 @@ def import_bindings(config_path: Path, as_json_: bool, dry_run: bool, file: Bina
         incoming = Incoming(file, world.reactor)
         counts: Counter[str] = Counter()
         try:
-            await _import(world, Turns(db, world.reactor), statements, incoming, counts, _shown(file, show))
+            on_read = _bytes_of(file, on_progress)
+            await _import(world, Turns(db, world.reactor), statements, incoming, counts, on_read)
             if incoming.stopped:
                 # Whoever has stopped it hears nothing else of it.
                 tell(counts)
@@ -75,19 +76,19 @@ def import_bindings(config_path: Path, as_json_: bool, dry_run: bool, file: Bina
             incoming.end()
         return counts
 
-    with progress("Importing") as show:
+    with progress("Importing") as on_progress:
         counts = run_with_database(config, work)
     tell(counts)
     if counts[_REFUSED]:
         raise SystemExit(1)
 
 
-def _shown(file: BinaryIO, show: Progress) -> Callable[[int], None]:
+def _bytes_of(file: BinaryIO, on_progress: Progress) -> Callable[[int], None]:
     """Shows how many bytes are read; nothing of what is no regular file, as nobody knows how many there are."""
     found = os.fstat(file.fileno())
     if not stat.S_ISREG(found.st_mode):
         return lambda _read: None
-    return lambda read: show(min(read, found.st_size), found.st_size)
+    return lambda read: on_progress(min(read, found.st_size), found.st_size)
 
 
 async def _import(  # noqa: PLR0917 - what there is to read, and what is done with it
@@ -96,7 +97,7 @@ async def _import(  # noqa: PLR0917 - what there is to read, and what is done wi
     statements: Statements | None,
     incoming: Incoming,
     counts: Counter[str],
-    show: Callable[[int], None],
+    on_read: Callable[[int], None],
 ) -> None:
     lines, read = _Lines(), 0
     more = True
@@ -108,7 +109,7 @@ async def _import(  # noqa: PLR0917 - what there is to read, and what is done wi
             if incoming.stopped:
                 return
             await _take(world, db, statements, found[start : start + _BATCH], counts)
-        show(read)
+        on_read(read)
 
 
 async def _take(

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import orjson
 from twisted.internet.defer import CancelledError
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.web.http_headers import Headers
 
 from sydentish.cli.printing import shown
@@ -28,7 +28,7 @@ _MAX_BYTES = 256 * 1024
 _LONGEST_TOLD = 100
 
 
-class NoReply(Exception):
+class NoAnswer(Exception):
     """No usable answer came.
 
     Attributes:
@@ -41,7 +41,7 @@ class NoReply(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Answer:
     """What was answered.
 
     Attributes:
@@ -61,11 +61,7 @@ class Reply:
     @property
     def json(self) -> Mapping[str, object] | None:
         """The JSON object in it, if it is one."""
-        try:
-            value = orjson.loads(self.body)
-        except ValueError:
-            return None
-        return value if isinstance(value, dict) else None
+        return json_object(self.body)
 
     def all(self, name: str) -> list[str]:
         """The values of a header, each as it came."""
@@ -110,7 +106,7 @@ class Asker:
         self._world = world
         self._seconds = seconds
         self._base_url = base_url
-        self._endpoint = endpoint or endpoint_of(world, base_url)
+        self._endpoint = endpoint or _endpoint_of(world, base_url)
 
     async def ask(
         self,
@@ -118,7 +114,7 @@ class Asker:
         path: str,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
-    ) -> Reply:
+    ) -> Answer:
         """Asks once.
 
         Args:
@@ -128,7 +124,7 @@ class Asker:
             body: a JSON text, or None.
 
         Raises:
-            NoReply: there is no usable answer.
+            NoAnswer: there is no usable answer.
         """
         sent = Headers({"User-Agent": [f"Sydentish/{version('sydentish')}"], "Origin": [ORIGIN]})
         if body is not None:
@@ -150,15 +146,42 @@ class Asker:
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the network and HTTP fail in many ways
-            raise NoReply(explain(error)) from None
-        return Reply(response.code, response.headers, content, begun, self._world.now_ms())
+            raise NoAnswer(explain(error)) from None
+        return Answer(response.code, response.headers, content, begun, self._world.now_ms())
 
 
-def endpoint_of(world: World, url: str) -> IStreamClientEndpoint:
-    """Connects to the host of a URL, whatever certificate it has."""
-    scheme, host, port = parts_of(url)
+def json_object(body: bytes) -> Mapping[str, object] | None:
+    """The JSON object that somebody has answered with, if it is one."""
+    try:
+        value = orjson.loads(body)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def endpoint_to(
+    world: World, host: str, port: int, tls: IOpenSSLClientConnectionCreator | None
+) -> IStreamClientEndpoint:
+    """Connects to a host.
+
+    Args:
+        world: time and sockets.
+        host: its name or IP address.
+        port: its port.
+        tls: how TLS is spoken there; None without it.
+    """
     plain = HostnameEndpoint(world.reactor, host, port, SECONDS)
-    return plain if scheme == "http" else wrapClientTLS(tls_options(None, verify=False)(host), plain)
+    return plain if tls is None else wrapClientTLS(tls, plain)
+
+
+def any_certificate(host: str) -> IOpenSSLClientConnectionCreator:
+    """TLS with a host, whatever certificate it has."""
+    return tls_options(None, verify=False)(host)
+
+
+def _endpoint_of(world: World, url: str) -> IStreamClientEndpoint:
+    scheme, host, port = parts_of(url)
+    return endpoint_to(world, host, port, None if scheme == "http" else any_certificate(host))
 
 
 def parts_of(url: str) -> tuple[str, str, int]:

@@ -7,7 +7,6 @@ from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from zope.interface import implementer
 
@@ -115,11 +114,6 @@ async def look_at_certificate(
     except LinkFailed as no:
         return [failed(check, f"it does not come to TLS: {no.reason}", "check host, port and firewalls")]
     return inspector.failures(check) or [_good(check, certificate, world.now_ms())]
-
-
-def tls_endpoint(world: World, inspector: Inspector, host: str, port: int) -> IStreamClientEndpoint:
-    """Connects to a host by TLS."""
-    return wrapClientTLS(inspector, HostnameEndpoint(world.reactor, host, port, SECONDS))
 
 
 def _remedy(trouble: str) -> str | None:

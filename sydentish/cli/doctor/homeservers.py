@@ -1,24 +1,21 @@
 """Homeservers, step by step as the server goes to them: found, connected to, and asked."""
 
-from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from twisted.internet.defer import CancelledError
 
-from sydentish.cli.doctor.asking import quoted
+from sydentish.cli.doctor.asking import json_object, quoted
 from sydentish.cli.doctor.certificates import Inspector, look_at_certificate
 from sydentish.cli.doctor.clocks import Clocks
 from sydentish.cli.doctor.findings import Finding, failed, ok, warning
 from sydentish.config import Config
-from sydentish.domain.accounts import HomeserverPolicy
 from sydentish.domain.errors import Forbidden
 from sydentish.federation.addresses import AddressRefused
 from sydentish.federation.agent import RawAnswer, Request
 from sydentish.federation.discovery import NoRoute, Route
 from sydentish.federation.keyring import KEYS_PATH, read_keys
 from sydentish.outgoing import NOT_ACCEPTED, explain
-from sydentish.parts.homeservers import Way, make_way
+from sydentish.parts.homeservers import Way, homeserver_policy, make_way
 from sydentish.parts.world import World
 from sydentish.waiting import within
 
@@ -106,7 +103,7 @@ class Homeservers:
         return [failed(check, f"was found at {targets}, but {reason}", remedy)]
 
     def _keys(self, check: str, name: str, answer: RawAnswer) -> Finding:
-        document = _json(answer)
+        document = json_object(answer.body)
         if answer.status != _OK or document is None:
             told = f"does not publish its keys: HTTP {answer.status}"
             return failed(check, told, "its federation listener must serve /_matrix/key/v2/server")
@@ -118,10 +115,8 @@ class Homeservers:
         return ok(check, f"its keys were fetched: {quoted(', '.join(published.keys))}")
 
     def _may_register(self, name: str) -> bool:
-        options = self._config.homeservers
-        allow = frozenset(options.allow) if options.allow else None
         try:
-            HomeserverPolicy(allow, frozenset(options.deny)).check(name)
+            homeserver_policy(self._config).check(name)
         except Forbidden:
             return False
         return True
@@ -145,25 +140,17 @@ def _where(name: str, route: Route) -> str:
 
 
 def _program(answer: RawAnswer) -> str:
-    server: Any = (_json(answer) or {}).get("server")
+    server: Any = (json_object(answer.body) or {}).get("server")
     told = [server.get(key) for key in ("name", "version")] if isinstance(server, dict) else []
     words = " ".join(word for word in told if isinstance(word, str))
     return f"; it is a {quoted(words)}" if words else ""
 
 
 def _openid(check: str, answer: RawAnswer) -> Finding:
-    document = _json(answer) or {}
+    document = json_object(answer.body) or {}
     if answer.status == 401 and "errcode" in document:  # noqa: PLR2004 - Server-Server API, "OpenID"
         return ok(check, "answers when it is asked who its users are, as registering needs")
     told = f"does not tell who its users are, so that none can register: HTTP {answer.status}"
     return failed(
         check, told, "its federation listener must serve openid/userinfo (Synapse: the resource openid)"
     )
-
-
-def _json(answer: RawAnswer) -> Mapping[str, object] | None:
-    try:
-        value = orjson.loads(answer.body)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None

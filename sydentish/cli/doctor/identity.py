@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sydentish.cli.doctor.asking import Asker, NoReply, Reply, quoted
+from sydentish.cli.doctor.asking import Answer, Asker, NoAnswer, quoted
 from sydentish.domain.keys import KeyRing
 
 API = "/_matrix/identity"
@@ -24,13 +24,13 @@ class Verdict:
         told: why it is not this server; None where it is.
         remedy: what helps.
         silent: whether nobody has answered, or a proxy for nobody.
-        reply: the first answer, if there was one.
+        answer: the first answer, if there was one.
     """
 
     told: str | None = None
     remedy: str | None = None
     silent: bool = False
-    reply: Reply | None = None
+    answer: Answer | None = None
 
     @property
     def is_us(self) -> bool:
@@ -46,49 +46,51 @@ async def who_answers(asker: Asker, keys: KeyRing) -> Verdict:
         keys: ours.
     """
     try:
-        reply = await asker.ask("GET", "/v2")
-        if reply.status != _OK or reply.json != {}:
-            return _not_an_identity_server(reply)
-        return _compared(keys, reply, await asker.ask("GET", f"/v2/pubkey/{keys.active.key_id}"))
-    except NoReply as no:
+        answer = await asker.ask("GET", "/v2")
+        if answer.status != _OK or answer.json != {}:
+            return _not_an_identity_server(answer)
+        return _compared(keys, answer, await asker.ask("GET", f"/v2/pubkey/{keys.active.key_id}"))
+    except NoAnswer as no:
         remedy = "check its name in the DNS, its port, the proxy and the firewalls"
         return Verdict(f"cannot be reached: {no.reason}", remedy, silent=True)
 
 
-def _not_an_identity_server(reply: Reply) -> Verdict:
-    if reply.status in _REDIRECTS:
-        where = quoted("".join(reply.all("Location"))) or "nowhere"
+def _not_an_identity_server(answer: Answer) -> Verdict:
+    if answer.status in _REDIRECTS:
+        where = quoted("".join(answer.all("Location"))) or "nowhere"
         remedy = "set public_base_url to where it leads to, or have the proxy pass requests on: not all clients follow"
-        return Verdict(f"redirects to {where}", remedy, reply=reply)
-    if reply.status in _GATEWAY_ERRORS:
-        told = f"a proxy answers, but gets nothing from this server: {reply.told}"
-        return Verdict(told, "have it pass requests on to one of [http] listeners", silent=True, reply=reply)
-    if reply.status in _LOG_IN and reply.all("WWW-Authenticate"):
-        told = f"asks for a log-in of its own: {reply.told}"
-        return Verdict(told, "let everybody reach it: clients log in to the server itself", reply=reply)
-    if reply.is_error(404, "M_UNRECOGNIZED"):
+        return Verdict(f"redirects to {where}", remedy, answer=answer)
+    if answer.status in _GATEWAY_ERRORS:
+        told = f"a proxy answers, but gets nothing from this server: {answer.told}"
         return Verdict(
-            "a Matrix server answers that is no identity server: a homeserver?", _ROUTE, reply=reply
+            told, "have it pass requests on to one of [http] listeners", silent=True, answer=answer
         )
-    return Verdict(f"something else answers: {reply.told}", _ROUTE, reply=reply)
+    if answer.status in _LOG_IN and answer.all("WWW-Authenticate"):
+        told = f"asks for a log-in of its own: {answer.told}"
+        return Verdict(told, "let everybody reach it: clients log in to the server itself", answer=answer)
+    if answer.is_error(404, "M_UNRECOGNIZED"):
+        return Verdict(
+            "a Matrix server answers that is no identity server: a homeserver?", _ROUTE, answer=answer
+        )
+    return Verdict(f"something else answers: {answer.told}", _ROUTE, answer=answer)
 
 
-def _compared(keys: KeyRing, reply: Reply, answer: Reply) -> Verdict:
+def _compared(keys: KeyRing, answer: Answer, about_key: Answer) -> Verdict:
     ours, key_id = keys.active.public_key, keys.active.key_id
-    theirs = (answer.json or {}).get("public_key")
+    theirs = (about_key.json or {}).get("public_key")
     if theirs == ours:
-        return Verdict(reply=reply)
+        return Verdict(answer=answer)
     if isinstance(theirs, str):
         told = f"another identity server answers: its key {key_id} is {quoted(theirs)}, ours is {ours}"
         remedy = (
             "have DNS and proxy lead to this server; or does the running one have another [general] key_dir?"
         )
-    elif answer.is_error(404, "M_NOT_FOUND"):
+    elif about_key.is_error(404, "M_NOT_FOUND"):
         told = f"an identity server answers that does not have our key {key_id}"
         remedy = "is it this one? Then it has not read its keys again: systemctl reload sydentish"
     else:
         told, remedy = (
-            f"an identity server answers, but does not tell our key {key_id}: {answer.told}",
+            f"an identity server answers, but does not tell our key {key_id}: {about_key.told}",
             _ROUTE,
         )
-    return Verdict(told, remedy, reply=reply)
+    return Verdict(told, remedy, answer=answer)

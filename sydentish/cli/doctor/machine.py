@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ class Setup:
 
     def is_told_of(self, path: Path) -> bool:
         """Whether a problem is about a file or directory; with SQLite's files, also about those beside it."""
-        return any(f"{path}: " in problem or f"{path}-" in problem for problem in self.problems)
+        about = re.compile(rf"(?:^|\s){re.escape(str(path))}(?:-wal|-shm|-journal)?: ")
+        return any(about.search(problem) for problem in self.problems)
 
 
 def look_at_setup(config: Config, config_path: Path) -> Setup:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import orjson
 from unpaddedbase64 import encode_base64
 
-from sydentish.cli.doctor.asking import ORIGIN, Asker, NoReply, Reply
+from sydentish.cli.doctor.asking import ORIGIN, Answer, Asker, NoAnswer
 from sydentish.cli.doctor.findings import Finding, failed, ok, warning
 from sydentish.cli.doctor.together import side_by_side
 from sydentish.cli.printing import size
@@ -87,10 +87,10 @@ class Proxy:
         return ok(check, "homeservers that ask for it hear that our key is valid, and one of nobody's is not")
 
     async def _body(self) -> Finding:
-        reply = await self._ask("POST", "/v2/account/register", body=_REGISTRATION)
-        if reply.is_error(400, "M_INVALID_PARAM"):
+        answer = await self._ask("POST", "/v2/account/register", body=_REGISTRATION)
+        if answer.is_error(400, "M_INVALID_PARAM"):
             return ok("request body", "arrives as it was sent")
-        told = f"does not arrive: {reply.told}"
+        told = f"does not arrive: {answer.told}"
         return failed(
             "request body", told, "have the proxy let POST through, with body and Content-Type as they came"
         )
@@ -99,9 +99,9 @@ class Proxy:
         check = "access token"
         with_token = await self._ask("POST", _LOOKUP, self._token, b"{}")
         without = await self._ask("POST", _LOOKUP, None, b"{}")
-        for reply in (with_token, without):
-            if not reply.is_error(401, "M_UNAUTHORIZED"):
-                told = f"instead of this server something else judges it: {reply.told}"
+        for answer in (with_token, without):
+            if not answer.is_error(401, "M_UNAUTHORIZED"):
+                told = f"instead of this server something else judges it: {answer.told}"
                 return failed(
                     check, told, "have the proxy ask for no log-in of its own below /_matrix/identity"
                 )
@@ -114,11 +114,11 @@ class Proxy:
         told = size(self._size)
         remedy = "allow as much as [http] lookup_body_limit (nginx: client_max_body_size; Caddy: request_body max_size)"
         try:
-            reply = await self._ask("POST", _LOOKUP, self._token, b" " * self._size)
-        except NoReply as no:
+            answer = await self._ask("POST", _LOOKUP, self._token, b" " * self._size)
+        except NoAnswer as no:
             return failed("body limit", f"with a body of {told} there is no answer: {no.reason}", remedy)
-        if not reply.is_error(401, "M_UNAUTHORIZED"):
-            return failed("body limit", f"a body of {told} does not arrive: {reply.told}", remedy)
+        if not answer.is_error(401, "M_UNAUTHORIZED"):
+            return failed("body limit", f"a body of {told} does not arrive: {answer.told}", remedy)
         return ok("body limit", f"look-ups of {told} arrive")
 
     async def _cors(self) -> Finding:
@@ -128,12 +128,12 @@ class Proxy:
         }
         preflight = await self._ask("OPTIONS", _LOOKUP, asked)
         trouble = _preflight_trouble(preflight)
-        replies = {
+        answers = {
             "an answer": await self._ask("GET", "/v2"),
             "an error": await self._ask("POST", _LOOKUP, self._token, b"{}"),
             "the answer to OPTIONS": preflight,
         }
-        troubles = [f"{what} {why}" for what, reply in replies.items() if (why := _origin_trouble(reply))]
+        troubles = [f"{what} {why}" for what, answer in answers.items() if (why := _origin_trouble(answer))]
         if trouble is not None or troubles:
             told = f"web clients cannot use this server: {trouble or troubles[0]}"
             return failed("CORS", told, _HEADERS)
@@ -143,33 +143,33 @@ class Proxy:
 async def _found(check: str, look: Callable[[], Awaitable[Finding]]) -> Finding:
     try:
         return await look()
-    except NoReply as no:
+    except NoAnswer as no:
         return failed(check, f"no answer: {no.reason}", "look into the log of the proxy")
 
 
-def _heard(reply: Reply) -> str:
-    valid = (reply.json or {}).get("valid")
-    return reply.told if valid is None else f"{'valid' if valid is True else 'not valid'}"
+def _heard(answer: Answer) -> str:
+    valid = (answer.json or {}).get("valid")
+    return answer.told if valid is None else f"{'valid' if valid is True else 'not valid'}"
 
 
-def _preflight_trouble(reply: Reply) -> str | None:
-    if reply.status not in (200, 204):
-        return f"OPTIONS is answered with {reply.told}"
-    headers = _words(reply, "Access-Control-Allow-Headers")
+def _preflight_trouble(answer: Answer) -> str | None:
+    if answer.status not in (200, 204):
+        return f"OPTIONS is answered with {answer.told}"
+    headers = _words(answer, "Access-Control-Allow-Headers")
     missing = [name for name in _NEEDED if name not in headers]
     if missing:
         return f"OPTIONS does not allow the header {missing[0]}"
-    methods = _words(reply, "Access-Control-Allow-Methods")
+    methods = _words(answer, "Access-Control-Allow-Methods")
     return None if {"post", "*"} & methods else "OPTIONS does not allow POST"
 
 
-def _words(reply: Reply, name: str) -> set[str]:
-    return {word.strip().lower() for value in reply.all(name) for word in value.split(",")}
+def _words(answer: Answer, name: str) -> set[str]:
+    return {word.strip().lower() for value in answer.all(name) for word in value.split(",")}
 
 
-def _origin_trouble(reply: Reply) -> str | None:
+def _origin_trouble(answer: Answer) -> str | None:
     name = "Access-Control-Allow-Origin"
-    values = [value.strip() for each in reply.all(name) for value in each.split(",")]
+    values = [value.strip() for each in answer.all(name) for value in each.split(",")]
     if not values:
         return f"has no {name}"
     if len(values) > 1:

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 
-from sydentish.cli.doctor.asking import SECONDS, Asker, parts_of
-from sydentish.cli.doctor.certificates import Inspector, look_at_certificate, tls_endpoint
+from sydentish.cli.doctor.asking import SECONDS, Asker, any_certificate, endpoint_to, parts_of
+from sydentish.cli.doctor.certificates import Inspector, look_at_certificate
 from sydentish.cli.doctor.clocks import Clocks
 from sydentish.cli.doctor.findings import Finding, failed, ok, warning
 from sydentish.cli.doctor.identity import API, Verdict, who_answers
@@ -18,7 +18,6 @@ from sydentish.config import Config, endpoints
 from sydentish.config.suspicions import is_behind_unknown_proxy
 from sydentish.domain.ids import parse_server_name
 from sydentish.domain.keys import KeyRing
-from sydentish.federation.tls import tls_options
 from sydentish.parts.world import World
 
 _ONE_SOURCE = "[http] trusted_proxies is not set, so that all clients count as one source where budgets go by the address"
@@ -60,31 +59,31 @@ class PublicUrl:
         listeners = [each for each in self._config.http.listeners if _can_be_tried(each)]
         near = [who_answers(self._near(each), self._keys) for each in listeners]
         public, *verdicts = await side_by_side([who_answers(asker, self._keys), *near])
-        if listeners and not public.is_us and not any(verdict.reply for verdict in verdicts):
+        if listeners and not public.is_us and not any(verdict.answer for verdict in verdicts):
             return self._not_running(listeners, public)
         found = _server(dict(zip(listeners, verdicts, strict=True)))
         found += self._untried(runs=public.is_us or any(verdict.is_us for verdict in verdicts))
         if not public.is_us:
             return [*found, self._not_us(public), *await self._certificate()]
-        if public.reply is not None:
-            self._clocks.note(self._url, public.reply.headers, public.reply.sent_ms, public.reply.received_ms)
+        if public.answer is not None:
+            self._clocks.note(
+                self._url, public.answer.headers, public.answer.sent_ms, public.answer.received_ms
+            )
         found.append(ok("public URL", f"{self._url} is reached, and is this server"))
         proxy = Proxy(asker, self._keys, self._config.http.lookup_body_limit)
         rest = await all_findings([self._certificate(), proxy.findings()])
         return [*found, *rest, *self._hints()]
 
     def _near(self, listener: str) -> Asker:
-        return Asker(self._world, f"http://localhost{API}", self._endpoint(listener))
+        endpoint = self._endpoint(listener)
+        return Asker(self._world, f"http://localhost{API}", endpoint, seconds=self._seconds)
 
     def _endpoint(self, listener: str) -> IStreamClientEndpoint:
-        reactor = self._world.reactor
         if endpoints.is_unix(listener):
-            return UNIXClientEndpoint(reactor, str(endpoints.socket_path(listener)), SECONDS)
+            return UNIXClientEndpoint(self._world.reactor, str(endpoints.socket_path(listener)), SECONDS)
         host, port = endpoints.address(listener)
-        plain = HostnameEndpoint(reactor, host, port, SECONDS)
-        if not endpoints.has_tls(listener):
-            return plain
-        return wrapClientTLS(tls_options(None, verify=False)(host), plain)
+        tls = any_certificate(host) if endpoints.has_tls(listener) else None
+        return endpoint_to(self._world, host, port, tls)
 
     def _untried(self, *, runs: bool) -> list[Finding]:
         left = [each for each in self._config.http.listeners if not _can_be_tried(each)]
@@ -111,7 +110,7 @@ class PublicUrl:
             remedy = "let a reverse proxy add TLS, unless this is a test"
             return [warning("certificate", "there is none to look at: the public URL is plain http", remedy)]
         inspector = Inspector(host, self._ca_file)
-        endpoint = tls_endpoint(self._world, inspector, host, port)
+        endpoint = endpoint_to(self._world, host, port, inspector)
         return await look_at_certificate(self._world, "certificate", inspector, endpoint)
 
     def _hints(self) -> list[Finding]:
@@ -142,7 +141,7 @@ def _server(near: Mapping[str, Verdict]) -> list[Finding]:
     # Else it may run on another machine, or in a container.
     judge = failed if reached else warning
     for listener, verdict in near.items():
-        if verdict.reply is not None and not verdict.is_us:
+        if verdict.answer is not None and not verdict.is_us:
             remedy = "does another program listen there? Else have the server read its keys again: systemctl reload sydentish"
             found.append(failed("server", f"at {listener}: {verdict.told}", remedy))
         elif not verdict.is_us:

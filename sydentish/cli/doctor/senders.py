@@ -4,12 +4,11 @@ from contextlib import suppress
 from dataclasses import replace
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Factory, Protocol
 
-from sydentish.cli.doctor.asking import SECONDS, parts_of
-from sydentish.cli.doctor.certificates import Inspector, look_at_certificate, tls_endpoint
+from sydentish.cli.doctor.asking import SECONDS, endpoint_to, parts_of
+from sydentish.cli.doctor.certificates import Inspector, look_at_certificate
 from sydentish.cli.doctor.findings import Finding, failed, ok, warning
 from sydentish.config import Config
 from sydentish.config.gateways import GatewaySection, HttpSection, LogSection
@@ -85,7 +84,8 @@ async def gateway_findings(world: World, gateway: GatewaySection) -> list[Findin
     scheme, host, port = parts_of(url)
     if scheme == "https":
         inspector = Inspector(host, gateway.ca_file)
-        return await look_at_certificate(world, check, inspector, tls_endpoint(world, inspector, host, port))
+        endpoint = endpoint_to(world, host, port, inspector)
+        return await look_at_certificate(world, check, inspector, endpoint)
     try:
         await within(SECONDS, world.reactor, _touch(world, host, port))
     except CancelledError:
@@ -98,6 +98,6 @@ async def gateway_findings(world: World, gateway: GatewaySection) -> list[Findin
 async def _touch(world: World, host: str, port: int) -> None:
     factory = Factory.forProtocol(Protocol)
     factory.noisy = False
-    connecting: Deferred[IProtocol] = HostnameEndpoint(world.reactor, host, port, SECONDS).connect(factory)
+    connecting: Deferred[IProtocol] = endpoint_to(world, host, port, None).connect(factory)
     connected = await cancellable(connecting)
     connected.transport.abortConnection()  # type: ignore[attr-defined]

@@ -4,10 +4,17 @@ from pathlib import Path
 
 import click
 
-from sydentish.cli.common import cannot_run, config_option, read_config, read_keys, refuse
-from sydentish.cli.keys.making import rotate_from, yes_option
-from sydentish.cli.keys.telling import (
+from sydentish.cli.common import (
+    cannot_run,
+    config_option,
     confirm,
+    read_config,
+    read_keys,
+    refuse,
+    yes_option,
+)
+from sydentish.cli.keys.making import rotate_from
+from sydentish.cli.keys.telling import (
     end_for,
     names_of_peers,
     print_taken_up,
@@ -36,7 +43,7 @@ def retire(config_path: Path, key_id: str) -> None:
     try:
         retire_key(config.general.key_dir, key_id)
     except KeyProblem as problem:
-        end_for(problem, config_path)
+        end_for(problem, config, config_path)
     if before.state is KeyState.RETIRED:
         click.echo(f"{key_id}: was retired already")
         return
@@ -77,7 +84,7 @@ def revoke(config_path: Path, key_id: str, rotating: bool, yes: bool) -> None:  
             rotate_from(config, config_path, keys, peers)
         revoke_key(config.general.key_dir, key_id)
     except KeyProblem as problem:
-        end_for(problem, config_path)
+        end_for(problem, config, config_path)
     click.echo(f"{key_id}: is revoked")
     print_taken_up()
     if peers:

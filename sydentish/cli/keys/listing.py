@@ -23,7 +23,8 @@ def list_keys(config_path: Path, as_json_: bool) -> None:  # noqa: FBT001 - a fl
 
     Example: sydentish keys list -c /etc/sydentish/sydentish.conf
     """
-    general = read_config(config_path).general
+    config = read_config(config_path)
+    general = config.general
     try:
         files = inventory(general.key_dir)
     except KeyProblem as problem:
@@ -39,7 +40,7 @@ def list_keys(config_path: Path, as_json_: bool) -> None:  # noqa: FBT001 - a fl
     try:
         ring_of(general.key_dir, general.server_name, files)
     except KeyProblem as problem:
-        refuse(told_of_keys(problem, config_path))
+        refuse(told_of_keys(problem, config, config_path))
 
 
 def _row(file: KeyFile, made_ms: int | None) -> tuple[str, ...]:

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import click
 
-from sydentish.cli.common import config_option, read_config, read_keys
+from sydentish.cli.common import config_option, confirm, read_config, read_keys, yes_option
 from sydentish.cli.keys.telling import (
-    confirm,
     end_for,
     names_of_peers,
     print_for_peers,
@@ -31,7 +30,6 @@ version_option = click.option(
     callback=_version,
     help="What stands behind ed25519: in the new key's ID; a-z A-Z 0-9 _. The next number without this.",
 )
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 @click.command()
@@ -52,7 +50,7 @@ def generate(config_path: Path, ahead: bool, version: str | None) -> None:  # no
     try:
         file = generate_key(config.general.key_dir, version, os.urandom(SEED_BYTES), ahead=ahead)
     except KeyProblem as problem:
-        end_for(problem, config_path)
+        end_for(problem, config, config_path)
     click.echo(f"{file.path}: {file.key.key_id}, public key {file.key.public_key}")
     if not ahead:
         return
@@ -81,7 +79,7 @@ def rotate(config_path: Path, version: str | None, yes: bool) -> None:  # noqa: 
     try:
         finished = finish_rotation(config.general.key_dir)
     except KeyProblem as problem:
-        end_for(problem, config_path)
+        end_for(problem, config, config_path)
     if finished:
         click.echo("A rotation had been interrupted, and is finished now; nothing else was changed.")
         _print_active(read_keys(config, config_path))
@@ -110,7 +108,7 @@ def rotate_from(
     try:
         rotate_key(config.general.key_dir, version, os.urandom(SEED_BYTES), keys.active.key_id)
     except KeyProblem as problem:
-        end_for(problem, config_path)
+        end_for(problem, config, config_path)
     after = read_keys(config, config_path)
     _print_active(after)
     click.echo(f"{keys.active.key_id} is retired: what it has signed stays valid")

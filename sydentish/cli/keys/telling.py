@@ -1,6 +1,5 @@
 """What is told of signing keys before and after they change."""
 
-import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,11 +24,11 @@ def print_taken_up() -> None:
     )
 
 
-def end_for(problem: KeyProblem, config_path: Path) -> NoReturn:
+def end_for(problem: KeyProblem, config: Config, config_path: Path) -> NoReturn:
     """Ends the program because of signing keys: with 1 where they can be used, but not changed so, else with 78."""
     if isinstance(problem, CannotChange):
         cannot_run(str(problem))
-    refuse(told_of_keys(problem, config_path))
+    refuse(told_of_keys(problem, config, config_path))
 
 
 def names_of_peers(config: Config) -> list[str]:
@@ -72,17 +71,3 @@ def print_for_peers(config: Config, keys: KeyRing) -> None:
         click.echo(f"warning: {problem}", err=True)
         for key in keys.announced:
             click.echo(f"{key.key_id} {key.public_key}")
-
-
-def confirm(question: str, *, yes: bool) -> None:
-    """Goes on if the operator wants it; ends the program if not, or if nobody can be asked.
-
-    Args:
-        question: what is asked on a terminal.
-        yes: the answer was given on the command line.
-    """
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        cannot_run("nothing was changed: if that is what you want, say so with --yes")
-    click.confirm(question, abort=True, err=True)

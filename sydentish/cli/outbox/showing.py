@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from sydentish.cli.common import cannot_run, config_option, read_config
+from sydentish.cli.common import cannot_run, config_option, limit_option, read_config
 from sydentish.cli.outbox.options import UNKNOWN, destination_option, kind_option
 from sydentish.cli.printing import (
     NOTHING,
@@ -62,9 +62,7 @@ _SHOWN = frozenset(
 @click.option("--state", type=click.Choice(["pending", "dead"]), help="Only rows in this state.")
 @destination_option
 @click.option("--after", metavar="ID", type=int, default=0, help="Go on behind this row.")
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="List so many at the most."
-)
+@limit_option
 def list_rows(
     *,
     config_path: Path,

@@ -78,7 +78,7 @@ def _asking(
             keys = load_keys(config.general.key_dir, config.general.server_name)
             tls = peer_tls(config)
         except KeyProblem as problem:
-            raise CannotDo(_not_asked(told_of_keys(problem, config_path))) from None
+            raise CannotDo(_not_asked(told_of_keys(problem, config, config_path))) from None
         except TlsProblem as problem:
             raise CannotDo(_not_asked(str(problem))) from None
         if tls is None:

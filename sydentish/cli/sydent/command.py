@@ -1,6 +1,7 @@
 """`sydentish import-sydent`: what is asked for, and in which order it is done."""
 
 import os
+import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,15 +20,15 @@ from sydentish.cli.sydent.preparing import Prepared, Wish, kept, prepare
 from sydentish.cli.sydent.report import Detail, Report, detail_file, show
 from sydentish.cli.turns import Turns
 from sydentish.config import network
-from sydentish.keyfiles import KeyProblem, make_private
-from sydentish.owners import is_others
+from sydentish.keyfiles import KeyProblem
+from sydentish.owners import is_others, make_private
 from sydentish.parts.deeds import make_statements
 from sydentish.parts.store import peppers
 from sydentish.parts.world import World
 from sydentish.store.database import Database
 from sydentish.store.migrate import SchemaError
 from sydentish.store.sydent import SydentDatabase
-from sydentish.store.sydent_copy import SydentProblem, snapshot
+from sydentish.store.sydent_copy import SydentProblem, copied
 
 _DATA_DIR = Path("/var/lib/sydentish")
 _STOPPED = "what is taken over stays so; run the same command again for the rest"
@@ -110,7 +111,7 @@ def import_sydent(  # noqa: PLR0917 - the options of the command
             public_base_url=public_base_url,
             kept=there,
             dry_run=dry_run,
-            details=report_path,
+            details_file=report_path,
         )
         with stoppable(_STOPPED), detail_file(report_path) as on_detail:
             report = _import(wish, on_detail)
@@ -120,6 +121,8 @@ def import_sydent(  # noqa: PLR0917 - the options of the command
         cannot_run(str(problem))
     except OSError as error:
         cannot_run(told(error))
+    except sqlite3.Error as error:
+        cannot_run(f"our database cannot be used: {error}; is there room for it, and for a copy of it?")
     show(report, as_json_=as_json_)
 
 
@@ -158,7 +161,7 @@ def _import(wish: Wish, on_detail: Detail) -> Report:
             tally=tally,
             templates=templates.find(wish.old),
             warnings=warnings,
-            details=wish.details,
+            details_file=wish.details_file,
         )
 
 
@@ -170,7 +173,7 @@ def _whose(out: Path, data_dir: Path) -> str:
 
 
 def _open(wish: Wish, folder: Path, *, is_in_use: bool) -> SydentDatabase:
-    return SydentDatabase(snapshot(wish.database, folder, in_use=is_in_use))
+    return SydentDatabase(copied(wish.database, folder, in_use=is_in_use))
 
 
 def _work(

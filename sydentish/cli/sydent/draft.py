@@ -27,7 +27,6 @@ class Setting:
         told: what the operator should know of it.
         kind: `translated`, `decision` or `dropped`.
         is_set: whether it counts, or stands there as a comment.
-        is_secret: whether its value must not be shown.
     """
 
     section: str
@@ -37,7 +36,6 @@ class Setting:
     told: str = ""
     kind: str = TRANSLATED
     is_set: bool = True
-    is_secret: bool = False
 
     def to_json(self) -> dict[str, str]:
         """What is printed of it: never its value."""
@@ -55,11 +53,9 @@ class Draft:
     def __init__(self) -> None:
         self.settings: list[Setting] = []
 
-    def translate(
-        self, section: str, key: str, value: str, source: str, told: str = "", *, secret: bool = False
-    ) -> None:
+    def translate(self, section: str, key: str, value: str, source: str, told: str = "") -> None:
         """A setting that means the same here."""
-        self.settings.append(Setting(section, key, value, source, told, is_secret=secret))
+        self.settings.append(Setting(section, key, value, source, told))
 
     def decide(
         self, section: str, key: str, value: str, source: str, told: str, *, is_set: bool = True

@@ -29,10 +29,9 @@ def _noted(old: OldConfig) -> int | None:
         return None
     try:
         pid = int(old.path_of(name).read_text(encoding="ascii"))
-        os.kill(pid, 0)
-    except PermissionError:
-        # Somebody else's, and so there.
-        return pid
+        # What is somebody else's is there, too.
+        with suppress(PermissionError):
+            os.kill(pid, 0)
     except (OSError, ValueError, OverflowError):
         return None
     return pid if _is_sydent(pid) else None

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,31 +15,13 @@ from sydentish.config.replication import names_of
 from sydentish.domain.keys import decode_base64
 from sydentish.domain.peers import Peer
 from sydentish.domain.signatures import PUBLIC_KEY_BYTES
+from sydentish.domain.takeover import OldPeer
 
 _DEFAULT_PORT = 1001
 _HEX_DIGITS = 2 * PUBLIC_KEY_BYTES
 # A Sydent knows one key of each peer.
 _KEY_ID = "ed25519:0"
 _SYSTEM = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls/certs/ca-bundle.crt"))
-
-
-@dataclass(frozen=True, slots=True)
-class OldPeer:
-    """A peer, as the Sydent's database has it.
-
-    Attributes:
-        name: its server name.
-        port: where it is reached, where the configuration does not say.
-        acknowledged_id: the last of the Sydent's statements that it has acknowledged; None if that makes no sense.
-        is_active: whether it is in use.
-        key: its public key, in base64 or hexadecimal.
-    """
-
-    name: str
-    port: int | None
-    acknowledged_id: int | None
-    is_active: bool
-    key: str | None
 
 
 def translate(draft: Draft, old: OldConfig, peers: Iterable[OldPeer]) -> tuple[tuple[Peer, int], ...]:

@@ -6,20 +6,19 @@ from pathlib import Path
 
 from sydentish.actions.takeover import Plan
 from sydentish.cli.common import read_config, refuse
-from sydentish.cli.running import has_database
+from sydentish.cli.running import is_current, live
 from sydentish.cli.sydent.draft import Draft
 from sydentish.cli.sydent.old import OldConfig
-from sydentish.cli.sydent.peers import OldPeer
 from sydentish.cli.sydent.serving import server_name
-from sydentish.cli.sydent.signing import read_key, ring, take_key
+from sydentish.cli.sydent.signing import read_key, take_key
 from sydentish.cli.sydent.writing import Translation
 from sydentish.config import Config
 from sydentish.domain.keys import Key, KeyRing
-from sydentish.keyfiles import make_private
-from sydentish.owners import as_owner_of
-from sydentish.store.migrate import migrate_sqlite, shipped_steps
+from sydentish.keyfiles import KeyProblem
+from sydentish.owners import as_owner_of, make_private
+from sydentish.store.copies import copy_pages
+from sydentish.store.migrate import SchemaError, migrate_sqlite, shipped_steps
 from sydentish.store.sydent import SydentDatabase
-from sydentish.store.sydent_copy import copy_of_ours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +33,7 @@ class Wish:
         public_base_url: where clients reach the server, if somebody has said so.
         kept: our configuration if it is there already, and stays as it is.
         dry_run: nothing is changed.
-        details: the file for what concerns single addresses.
+        details_file: for what concerns single addresses, if one was asked for.
     """
 
     old: OldConfig
@@ -44,7 +43,7 @@ class Wish:
     public_base_url: str | None
     kept: Config | None
     dry_run: bool
-    details: Path | None
+    details_file: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class Prepared:
 
 
 def prepare(wish: Wish, database: SydentDatabase, folder: Path) -> Prepared:
-    """Writes the configuration and the key, unless they are there, and makes the database, unless there is one.
+    """Takes the key, makes the database, and writes the configuration, each unless it is there.
 
     Args:
         wish: what the operator has asked for.
@@ -80,26 +79,26 @@ def prepare(wish: Wish, database: SydentDatabase, folder: Path) -> Prepared:
         OldConfigProblem: the Sydent's configuration cannot be used.
         KeyProblem: there is another signing key.
         SchemaError: our database cannot be used.
+        sqlite3.Error: it cannot be copied for a rehearsal.
     """
     key = read_key(wish.old)
-    translation = Translation(
-        wish.old, [OldPeer(*each) for each in database.peers()], wish.data_dir, wish.public_base_url
-    )
-    draft: Draft | None = translation.draft
-    if wish.kept is not None:
-        draft, config = None, wish.kept
-    else:
-        config = translation.settle(folder)
-        if not wish.dry_run:
-            translation.write(wish.out)
-    is_new = take_key(key, config.general.key_dir, config.general.server_name, dry_run=wish.dry_run)
-    is_ours_alone = not has_database(config)
-    config = _rehearsing(config, folder) if wish.dry_run else config
+    translation = Translation(wish.old, database.peers(), wish.data_dir, wish.public_base_url)
+    config = wish.kept or translation.settle(folder)
+    try:
+        is_ours_alone = not is_current(config.database.path)
+        keys, is_new = take_key(key, config.general.key_dir, config.general.server_name, dry_run=wish.dry_run)
+    except (KeyProblem, SchemaError) as problem:
+        raise type(problem)(_told(problem, wish)) from None
+    if wish.dry_run:
+        config = _rehearsing(config, folder, has_database=not is_ours_alone)
     if is_ours_alone:
         make_private(config.database.path.parent)
         steps = shipped_steps()
         with as_owner_of(config.database.path.parent):
             migrate_sqlite(config.database.path, config.database.busy_timeout, int(time.time() * 1000), steps)
+    if wish.kept is None and not wish.dry_run:
+        # Last: once it is there, it is used, and another data directory can no more be named.
+        translation.write(wish.out)
     plan = Plan(
         server_name=config.general.server_name,
         peers=translation.peers,
@@ -108,7 +107,7 @@ def prepare(wish: Wish, database: SydentDatabase, folder: Path) -> Prepared:
         session_lifetime_ms=config.validation.session_lifetime,
         invitation_lifetime_ms=config.invites.lifetime,
     )
-    keys = ring(key, config.general.key_dir, config.general.server_name)
+    draft = translation.draft if wish.kept is None else None
     return Prepared(config, draft, plan, (key, is_new), keys, is_ours_alone or wish.dry_run)
 
 
@@ -124,8 +123,17 @@ def kept(old: OldConfig, out: Path) -> Config:
     return config
 
 
-def _rehearsing(config: Config, folder: Path) -> Config:
+def _told(problem: Exception, wish: Wish) -> str:
+    """Why it cannot go on, and what has named the directory where it cannot."""
+    if wish.kept is None:
+        return str(problem)
+    return f"{problem}; {wish.out} is there and is used: without --force, --data-dir means nothing"
+
+
+def _rehearsing(config: Config, folder: Path, *, has_database: bool) -> Config:
     """The same with a copy of our database, or with a new one."""
     copy = folder / "sydentish.db"
-    copy_of_ours(config.database.path, copy)
+    if has_database:
+        with live(config) as connection:
+            copy_pages(connection, copy, lambda _done, _of: None)
     return replace(config, database=replace(config.database, path=copy))

@@ -35,7 +35,7 @@ class Report:
         tally: what was found in it.
         templates: what needs a hand.
         warnings: what the operator should look at.
-        details: the file with what concerns single addresses, if one was asked for.
+        details_file: has what concerns single addresses, if it was asked for.
     """
 
     dry_run: bool
@@ -46,7 +46,7 @@ class Report:
     tally: Tally
     templates: Sequence[Template]
     warnings: Sequence[str]
-    details: Path | None
+    details_file: Path | None
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def show(report: Report, *, as_json_: bool) -> None:
     key_id, public_key, is_new = report.key
     click.echo(f"Signing key: {key_id}, public key {public_key}{'' if is_new else ', was there already'}")
     click.echo()
-    _show_tally(report.tally, report.details)
+    _show_tally(report.tally, report.details_file)
     if report.templates:
         click.echo("\nTemplates that must be written anew, see docs/templates.md:")
         print_table(
@@ -128,7 +128,7 @@ def _show_configuration(report: Report) -> None:
         click.echo(f"  {each.source}: {each.told}")
 
 
-def _show_tally(tally: Tally, details: Path | None) -> None:
+def _show_tally(tally: Tally, details_file: Path | None) -> None:
     rows = []
     for kind, outcomes in tally.kinds.items():
         found = tally.found(kind)
@@ -144,6 +144,10 @@ def _show_tally(tally: Tally, details: Path | None) -> None:
             "addresses in several spellings, for several users, of which the newest statement counts: "
             f"{tally.conflicts}"
         )
-    if tally.details:
-        told = "--report FILE writes them down, with --dry-run, too" if details is None else f"see {details}"
+    if tally.told:
+        told = (
+            "--report FILE writes them down, with --dry-run, too"
+            if details_file is None
+            else f"see {details_file}"
+        )
         click.echo(f"conflicts, and what is unusable: {told}")

@@ -1,5 +1,6 @@
 """What of a Sydent's configuration is about mails, SMS and invitations."""
 
+import math
 from collections.abc import Iterable
 
 import phonenumbers
@@ -52,7 +53,7 @@ def _relay(draft: Draft, old: OldConfig) -> None:
     if old.get("email", "email.smtpusername"):
         username, password = old.get("email", "email.smtpusername"), old.get("email", "email.smtppassword")
         draft.translate("email", "smtp_username", username, "[email] email.smtpusername")
-        draft.translate("email", "smtp_password", password, "[email] email.smtppassword", secret=True)
+        draft.translate("email", "smtp_password", password, "[email] email.smtppassword")
 
 
 def _sms(draft: Draft, old: OldConfig) -> None:
@@ -64,7 +65,7 @@ def _sms(draft: Draft, old: OldConfig) -> None:
         )
         draft.translate(section, "kind", _GATEWAY, "[sms]")
         draft.translate(section, "username", username, "[sms] username")
-        draft.translate(section, "password", password, "[sms] password", secret=True)
+        draft.translate(section, "password", password, "[sms] password")
     _originators(draft, old)
     rejected = [
         key.removeprefix("smsrule.")
@@ -151,7 +152,8 @@ def _budget(draft: Draft, old: OldConfig, section: str, name: str, budget: str) 
         draft.remark(source, f"only one of them is set; see [budgets] {budget}")
         return
     burst, rate = (_number(old, section, key) for key in keys)
-    if burst < 1 or rate <= 0:
+    # So small a rate is none.
+    if burst < 1 or rate <= 0 or not math.isfinite(burst / rate):
         draft.remark(source, f"lets nothing through, or everything; see [budgets] {budget}")
         return
     draft.translate("budgets", budget, f"{burst:.0f}/{max(1, round(burst / rate))}s", source)
@@ -159,6 +161,9 @@ def _budget(draft: Draft, old: OldConfig, section: str, name: str, budget: str) 
 
 def _number(old: OldConfig, section: str, key: str) -> float:
     try:
-        return float(old.get(section, key))
+        number = float(old.get(section, key))
     except ValueError:
-        raise OldConfigProblem(f"{old.path}: [{section}] {key}: must be a number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise OldConfigProblem(f"{old.path}: [{section}] {key}: must be a number")
+    return number

@@ -141,12 +141,13 @@ def _v1(draft: Draft, old: OldConfig) -> None:
 
 
 def _homeservers(draft: Draft, old: OldConfig) -> None:
-    for key, ours in (("homeserver_allow_list", "allow"), ("ip.blacklist", "blocked_addresses")):
+    for key, ours in (
+        ("homeserver_allow_list", "allow"),
+        ("ip.blacklist", "blocked_addresses"),
+        ("ip.whitelist", "allowed_addresses"),
+    ):
         if old.get("general", key):
             draft.translate("homeservers", ours, _items(old.get("general", key)), f"[general] {key}")
-    if old.get("general", "ip.whitelist"):
-        networks = _items(old.get("general", "ip.whitelist"))
-        draft.translate("homeservers", "allowed_addresses", networks, "[general] ip.whitelist")
     if old.get("http", "federation.verifycerts").lower() in _FALSE:
         draft.decide(
             "homeservers",

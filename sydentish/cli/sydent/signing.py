@@ -37,8 +37,8 @@ def _modern(text: str) -> str:
         return text
 
 
-def take_key(key: Key, key_dir: Path, server_name: str, *, dry_run: bool) -> bool:
-    """Puts the key into our key directory, unless it is there; whether it was not.
+def take_key(key: Key, key_dir: Path, server_name: str, *, dry_run: bool) -> tuple[KeyRing, bool]:
+    """Puts the key into our key directory, unless it is there.
 
     Args:
         key: the key.
@@ -46,14 +46,19 @@ def take_key(key: Key, key_dir: Path, server_name: str, *, dry_run: bool) -> boo
         server_name: ours.
         dry_run: nothing is changed.
 
+    Returns:
+        Our keys, in a rehearsal those that there would be, and whether it was not among them.
+
     Raises:
         KeyProblem: another key is there, or it cannot be written.
     """
-    known = _known(key_dir, server_name)
-    if known is None:
-        if not dry_run:
-            generate_key(key_dir, key.signing_key.version, bytes(key.signing_key))
-        return True
+    try:
+        known = load_keys(key_dir, server_name)
+    except NoKey:
+        if dry_run:
+            return KeyRing(server_name, key), True
+        generate_key(key_dir, key.signing_key.version, bytes(key.signing_key))
+        return load_keys(key_dir, server_name), True
     if not any(
         each.public_key == key.public_key and each.state is not KeyState.REVOKED
         for each in (known.active, *known.others)
@@ -62,20 +67,4 @@ def take_key(key: Key, key_dir: Path, server_name: str, *, dry_run: bool) -> boo
             f"{key_dir}: there is another signing key, {known.active.key_id}; what the Sydent has signed could not be checked. "
             "Move it away, or name another data directory"
         )
-    return False
-
-
-def _known(key_dir: Path, server_name: str) -> KeyRing | None:
-    try:
-        return load_keys(key_dir, server_name)
-    except NoKey:
-        return None
-
-
-def ring(key: Key, key_dir: Path, server_name: str) -> KeyRing:
-    """Our keys, as they are now; in a rehearsal the one that there would be.
-
-    Raises:
-        KeyProblem: they cannot be used.
-    """
-    return _known(key_dir, server_name) or KeyRing(server_name, key)
+    return known, False

@@ -56,8 +56,8 @@ def find(old: OldConfig) -> list[Template]:
 
 
 def _in_folders(old: OldConfig) -> Iterator[Template]:
-    folder = old.path_of(old.get("general", "templates.path"))
     try:
+        folder = old.path_of(old.get("general", "templates.path"))
         brands = sorted(each for each in folder.iterdir() if each.is_dir())
     except OSError:
         return

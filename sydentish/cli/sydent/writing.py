@@ -8,6 +8,7 @@ from sydentish.cli.sydent.old import OldConfig, OldConfigProblem
 from sydentish.config import Config, ConfigError, load
 from sydentish.disk import whole_file
 from sydentish.domain.peers import Peer
+from sydentish.domain.takeover import OldPeer
 
 _SERVER = ("server_name", "public_base_url", "data_dir")
 
@@ -31,7 +32,7 @@ class Translation:
     """
 
     def __init__(
-        self, old: OldConfig, old_peers: list[peers.OldPeer], data_dir: Path, public_base_url: str | None
+        self, old: OldConfig, old_peers: list[OldPeer], data_dir: Path, public_base_url: str | None
     ) -> None:
         self._old = old
         self.draft = Draft()
@@ -59,12 +60,13 @@ class Translation:
                 self._give_up(error)
 
     def _give_up(self, error: ConfigError) -> None:
-        for problem in error.problems:
-            if problem.key in _SERVER or not self.draft.give_up(problem):
-                where = " ".join(filter(None, (problem.section and f"[{problem.section}]", problem.key)))
-                raise OldConfigProblem(
-                    f"what {self._old.path} becomes cannot be used: {where}: {problem.message}"
-                )
+        # One at a time: what is given up for the first may take the others with it.
+        problem = error.problems[0]
+        if problem.key in _SERVER or not self.draft.give_up(problem):
+            where = " ".join(filter(None, (problem.section and f"[{problem.section}]", problem.key)))
+            raise OldConfigProblem(
+                f"what {self._old.path} becomes cannot be used: {where}: {problem.message}"
+            )
 
     def write(self, file: Path) -> None:
         """Writes the configuration as a whole, for its owner alone.
