@@ -11,11 +11,13 @@ from sydentish.domain.threepids import EMAIL, MSISDN, Threepid, given_threepid
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_BETWEEN_DIGITS = str.maketrans("", "", " -./()\u00a0")
+
 
 def address_option(
     *,
     required: bool = False,
-    help: str = "An e-mail address, or the digits of a telephone number.",  # noqa: A002
+    help: str = "An e-mail address, or a telephone number with its country code.",  # noqa: A002
 ) -> Callable[[F], F]:
     """`--address ADDRESS`; see `read_address`."""
     return click.option("--address", metavar="ADDRESS", required=required, help=help)
@@ -39,6 +41,13 @@ def user_argument(command: F) -> F:
     return click.argument("mxid", metavar="[MXID]", required=False, callback=_user_id)(command)
 
 
+def meant(text: str, medium: str | None) -> tuple[str, str]:
+    """Medium and address that somebody has written; of a telephone number without what people put between its digits."""
+    text = text.strip()
+    medium = medium or (EMAIL if "@" in text else MSISDN)
+    return medium, text.translate(_BETWEEN_DIGITS) if medium == MSISDN else text
+
+
 def read_address(address: str, medium: str | None = None) -> Threepid:
     """The address that is meant, in the form that is stored.
 
@@ -46,7 +55,7 @@ def read_address(address: str, medium: str | None = None) -> Threepid:
         click.BadParameter: it is none.
     """
     try:
-        return given_threepid(medium or (EMAIL if "@" in address else MSISDN), address)
+        return given_threepid(*meant(address, medium))
     except InvalidParam as error:
         raise click.BadParameter(error.problem, param_hint=f"--{error.name}") from None
 

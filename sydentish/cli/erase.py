@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from sydentish.actions.erasure import Erased, Erasure
-from sydentish.cli.addresses import address_option, medium_option, user_option
+from sydentish.cli.addresses import address_option, meant, medium_option, user_option
 from sydentish.cli.common import config_option, confirm, read_config, read_keys, yes_option
 from sydentish.cli.printing import Progress, json_option, print_json, progress
 from sydentish.cli.running import run_with_database
@@ -17,7 +17,7 @@ from sydentish.cli.turns import Turns
 from sydentish.config import Config
 from sydentish.domain.keys import KeyRing
 from sydentish.domain.statements import UnusableStatement, stated_threepid
-from sydentish.domain.threepids import EMAIL, MSISDN, Threepid
+from sydentish.domain.threepids import Threepid
 from sydentish.owners import as_owner_of
 from sydentish.parts.deeds import make_statements
 from sydentish.parts.world import World
@@ -25,8 +25,6 @@ from sydentish.store import peers as peer_rows
 from sydentish.store.database import Database
 from sydentish.store.sqlite import empty_log
 
-# As people write telephone numbers.
-_BETWEEN_DIGITS = str.maketrans("", "", " -./()\u00a0")
 _TOLD = {
     "associations": "associations",
     "associations_of_peers": "  of these stated by peers",
@@ -62,7 +60,7 @@ class _Report:
 @click.command(short_help="Erase an address or a user altogether.")
 @config_option
 @json_option
-@address_option(help="An e-mail address, or a telephone number with its country code.")
+@address_option()
 @medium_option
 @user_option("--mxid", help="A user, and every address that is bound to them.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be erased.")
@@ -105,10 +103,8 @@ def erase(
 
 def _threepid(text: str, medium: str | None) -> Threepid:
     """The address that is meant, also one that only another server would have stored."""
-    text = text.strip()
-    medium = medium or (EMAIL if "@" in text else MSISDN)
     try:
-        return stated_threepid(medium, text.translate(_BETWEEN_DIGITS) if medium == MSISDN else text)
+        return stated_threepid(*meant(text, medium))
     except UnusableStatement:
         raise click.BadParameter(
             "must be an e-mail address, or the digits of a telephone number", param_hint="--address"

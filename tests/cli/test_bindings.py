@@ -90,8 +90,8 @@ def test_what_was_never_bound_is_unknown(command_house):
 
 
 def test_an_address_moves_to_another_user(command_house):
-    for mxid in (ANN, BOB):
-        assert command_house.run("bindings", "bind", "--address", f"+{PHONE}", "--mxid", mxid)[0] == 0
+    for mxid, written in ((ANN, f"+{PHONE}"), (BOB, "+44 (7700) 900-001")):
+        assert command_house.run("bindings", "bind", "--address", written, "--mxid", mxid)[0] == 0
     assert bound(command_house) == {PHONE: BOB}
 
 

@@ -60,8 +60,7 @@ def take_key(key: Key, key_dir: Path, server_name: str, *, dry_run: bool) -> tup
         generate_key(key_dir, key.signing_key.version, bytes(key.signing_key))
         return load_keys(key_dir, server_name), True
     if not any(
-        each.public_key == key.public_key and each.state is not KeyState.REVOKED
-        for each in (known.active, *known.others)
+        each.public_key == key.public_key and each.state is not KeyState.REVOKED for each in known.all
     ):
         raise KeyProblem(
             f"{key_dir}: there is another signing key, {known.active.key_id}; what the Sydent has signed could not be checked. "
