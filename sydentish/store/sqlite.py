@@ -190,11 +190,11 @@ class SqliteDatabase(Service):
         measures = self.measures.thread(WRITE)
         checkpoints = Checkpoints(connection, self._path, self._busy_timeout_ms, self._checkpoint_seconds)
         while (group := take_group(self._writes, checkpoints.seconds_left())) is not None:
+            self.turns += 1  # before the answers: who has one sees that it was another turn
             if group:
                 begun = monotonic()
                 self._answer(measures, group, _commit_group(connection, group), begun)
             checkpoints.run_if_due()
-            self.turns += 1
         checkpoints.run_last()
 
     def _read_loop(self, connection: sqlite3.Connection) -> None:

@@ -195,7 +195,8 @@ def test_a_file_that_is_no_key_is_told_of_without_what_is_in_it(keyed):
 )
 def test_what_cannot_be_done_is_told_with_the_way_that_goes(keyed, command, told):
     status, out, err = keyed.run("keys", *command)
-    assert (status, out) == (1, "")
+    # One version of click writes a blank behind its question, and not to where it writes this.
+    assert (status, out.strip()) == (1, "")
     assert told in err
     assert keyed.states == {"ed25519:0": "active"}
 
