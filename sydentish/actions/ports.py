@@ -173,7 +173,7 @@ class PushReceiver(Protocol):
         """What this server makes of a peer's greeting, a JSON object that it has signed; the answer is signed, too."""
 
     async def digests(self, peer: str, after: int, until: int, size: int) -> dict[str, object]:
-        """Digests of what is known here of the peer's own statements, `size` origin ids in each.
+        """Digests of what is known here of the peer's own statements, `size` origin ids in each, and where it goes on.
 
         Args:
             peer: whose statements.

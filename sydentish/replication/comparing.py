@@ -13,6 +13,26 @@ Digests = Mapping[int, tuple[int, str]]
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
+def read_next(answer: Answer, until: int) -> int | None:
+    """The number of the next statement that a peer knows behind those that it was asked for; None if there is none.
+
+    Args:
+        answer: as for `read_digests`.
+        until: the highest number that was meant.
+
+    Raises:
+        ValueError: it is no number, or one that was meant.
+    """
+    # Who does not tell has to be asked for all that follow.
+    text = (answer.body or {}).get("next", str(until + 1))
+    if text is None:
+        return None
+    number = _number(text) if isinstance(text, str) else None
+    if number is None or number <= until:
+        raise ValueError("what comes next in it does not come behind")
+    return number
+
+
 def read_digests(answer: Answer, after: int, until: int, size: int) -> dict[int, tuple[int, str]]:
     """What a peer answers of what it knows, as `store.statements.digests` has it.
 

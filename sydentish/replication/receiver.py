@@ -119,8 +119,7 @@ class Receiver:
             raise InvalidParam("until", f"must be at most {MOST_IDS} above after")
         if until - after > size * MOST_DIGESTS:
             raise InvalidParam("size", f"must be so large that these are at most {MOST_DIGESTS} digests")
-        found = await self._db.read(_digests, peer, after, until, size)
-        return {"digests": {str(start): list(digest) for start, digest in found.items()}}
+        return await self._db.read(_digests, peer, after, until, size)
 
     async def statements(self, peer: str, origin_ids: Collection[int]) -> dict[str, object]:
         """See `PushReceiver`."""
@@ -237,8 +236,14 @@ def _known(tx: Tx, name: str) -> Peer:
     return state.peer
 
 
-def _digests(tx: Tx, name: str, after: int, until: int, size: int) -> dict[int, tuple[int, str]]:
-    return statement_rows.digests(tx, _known(tx, name).name, after, until, size)
+def _digests(tx: Tx, name: str, after: int, until: int, size: int) -> dict[str, object]:
+    peer = _known(tx, name).name
+    found = statement_rows.digests(tx, peer, after, until, size)
+    following = statement_rows.ids_after(tx, peer, until, 1)
+    return {
+        "digests": {str(start): list(digest) for start, digest in found.items()},
+        "next": str(following[0]) if following else None,
+    }
 
 
 def _statements(tx: Tx, name: str, origin_ids: Collection[int]) -> dict[str, object]:

@@ -22,7 +22,7 @@ from sydentish.domain.peers import (
     settled,
 )
 from sydentish.domain.statements import MAX_ORIGIN_ID
-from sydentish.replication.comparing import Digests, read_binds, read_digests
+from sydentish.replication.comparing import Digests, read_binds, read_digests, read_next
 from sydentish.replication.leftovers import Leftovers, bring_back, ours_among
 from sydentish.replication.link import Answer, LinkFailed, PeerLink, is_answer_of_sydent
 from sydentish.replication.preparing import push_body
@@ -127,20 +127,34 @@ class Resync:
         # A little further than ours: that the peer has more shows that our database was set back.
         last = await self._db.read(statement_rows.last_id, self._keys.server_name)
         end = min(last + MOST_IDS, MAX_ORIGIN_ID)
-        for after in range(0, end, MOST_IDS):
+        after = 0
+        while after < end:
             until = min(after + MOST_IDS, end)
-            await self._range(peer, after, until, found)
-            self._on_progress(until, end)
+            following = [
+                await self._range(peer, after, until, found),
+                *await self._db.read(statement_rows.ids_after, self._keys.server_name, until, 1),
+            ]
+            # Numbers jump far with each restore; where nobody knows any, there is nothing to be compared.
+            after = min((each - 1 for each in following if each is not None), default=end)
+            self._on_progress(min(after, end), end)
 
-    async def _range(self, peer: Peer, after: int, until: int, found: Resynced) -> None:
-        """Compares the statements behind one number and up to another, and sends what is missing."""
-        ours, theirs = await self._both(peer, after, until, _SIZE)
+    async def _range(self, peer: Peer, after: int, until: int, found: Resynced) -> int | None:
+        """Compares the statements behind one number and up to another, and sends what is missing.
+
+        Returns:
+            The number of the next one that the peer knows.
+        """
+        answer = await self._digests(peer, after, until, _SIZE)
+        theirs = _read(answer, lambda: read_digests(answer, after, until, _SIZE))
+        following = _read(answer, lambda: read_next(answer, until))
+        ours = await self._db.read(statement_rows.digests, self._keys.server_name, after, until, _SIZE)
         found.compared += sum(count for count, _ in ours.values())
         differing = sorted(start for start in {*ours, *theirs} if ours.get(start) != theirs.get(start))
         for first, last in _spans(differing):
             # Where the peer has nothing at all, there is nothing to be asked either; unless it was sent unbinds just now.
             empty = not found.gone and not any(first <= start <= last for start in theirs)
             await self._narrow(peer, first, min(last + _SIZE, until), found, empty=empty)
+        return following
 
     async def _narrow(self, peer: Peer, after: int, until: int, found: Resynced, *, empty: bool) -> None:
         """Compares one by one."""
@@ -236,11 +250,15 @@ class Resync:
         return await self._db.read(statement_rows.digests, self._keys.server_name, after, until, size), theirs
 
     async def _theirs(self, peer: Peer, after: int, until: int, size: int) -> Digests:
+        answer = await self._digests(peer, after, until, size)
+        return _read(answer, lambda: read_digests(answer, after, until, size))
+
+    async def _digests(self, peer: Peer, after: int, until: int, size: int) -> Answer:
         asked = {"after": after, "until": until, "size": size}
         answer = await self._ask(peer, DIGESTS_PATH, asked)
         if is_answer_of_sydent(answer):
             raise _CannotCompare
-        return _read(answer, lambda: read_digests(answer, after, until, size))
+        return answer
 
     async def _binds(self, peer: Peer, origin_ids: Sequence[int]) -> Mapping[int, Mapping[str, object]]:
         """What the peer has bound by our word; nothing where it cannot be asked that."""

@@ -588,10 +588,12 @@ async def test_digests_tell_what_is_known_of_the_peer_that_asks(receiving):
     await receiving.receive({"4": signed(bound(40), keys)}, B)
     found = await receiver.digests(A, 0, 20, 10)
     expected = await receiving.db.read(statement_rows.digests, A, 0, 20, 10)
-    assert found == {"digests": {str(start): list(digest) for start, digest in expected.items()}}
+    told = {str(start): list(digest) for start, digest in expected.items()}
+    assert found == {"digests": told, "next": None}
+    assert (await receiver.digests(A, 0, 1, 10))["next"] == "2"
     assert {start: count for start, (count, _) in found["digests"].items()} == {"0": 2, "10": 1}
     assert list((await receiver.digests(B, 0, 20, 20))["digests"]) == ["0"]
-    assert await receiver.digests(A, 20, 30, 10) == {"digests": {}}
+    assert await receiver.digests(A, 20, 30, 10) == {"digests": {}, "next": None}
 
 
 @pytest.mark.parametrize(
@@ -617,7 +619,7 @@ async def test_digests_have_bounds(receiving, after, until, size, field):
 )
 @pytest_twisted.ensureDeferred
 async def test_digests_within_the_bounds_are_answered(receiving, after, until, size):
-    assert await receiving.over(receiving.db).digests(A, after, until, size) == {"digests": {}}
+    assert await receiving.over(receiving.db).digests(A, after, until, size) == {"digests": {}, "next": None}
 
 
 @pytest_twisted.ensureDeferred

@@ -17,12 +17,14 @@ from sydentish.domain.associations import Association
 from sydentish.domain.keys import KeyRing, KeyState, make_key, parse_key
 from sydentish.domain.peers import DIGESTS_PATH, PUSH_PATH, STATEMENTS_PATH, Peer
 from sydentish.domain.statements import Tombstone
-from sydentish.replication.comparing import read_binds, read_digests
+from sydentish.replication.comparing import read_binds, read_digests, read_next
 from sydentish.replication.link import Answer
 from sydentish.replication.resync import Resync, Resynced
+from sydentish.store import associations as association_rows
 from sydentish.store import peers as peer_rows
 from sydentish.store import pushes as push_rows
 from sydentish.store import statements as statement_rows
+from sydentish.store.counters import JUMP
 
 pytestmark = pytest.mark.usefixtures("quiet_log")
 
@@ -131,6 +133,22 @@ async def test_numbers_far_apart_are_found(here, there, resync):
     assert progress[-1][0] == progress[-1][1]
     assert progress == sorted(progress)
     assert await same(here, there)
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_nobody_knows_any_numbers_none_are_compared(here, there, resync):
+    # As after restores; the peer alone still knows of one in between.
+    for number in (0, 1, 2, 3):
+        await here.db.write(lambda tx, n=number: tx.run("UPDATE counters SET value = ?", (n * JUMP,)) or n)
+        await bind(here, [number])
+    assert (await resync(there.as_peer())).sent == 4
+    for node, numbers in ((here, (1, 2)), (there, (2, 3))):
+        for number in numbers:
+            await node.db.write(association_rows.delete, address(number))
+    progress = []
+    found = await resync(there.as_peer(), on_progress=lambda done, of: progress.append((done, of)))
+    assert found == Resynced(compared=2, sent=1, foreign=1)
+    assert progress == [(JUMP, progress[0][1]), (3 * JUMP, progress[0][1]), (progress[0][1], progress[0][1])]
 
 
 @pytest_twisted.ensureDeferred
@@ -684,6 +702,19 @@ def test_whatever_is_answered_is_read_or_refused(digests):
     except ValueError:
         return
     assert set(found) <= {100, 200, 300}
+
+
+@given(JSON | st.integers().map(str))
+def test_where_a_peer_goes_on_is_read_or_refused(told):
+    try:
+        following = read_next(Answer(200, {"digests": {}, "next": told}), 400)
+    except ValueError:
+        return
+    assert following is None if told is None else following == int(told) > 400
+
+
+def test_who_does_not_tell_where_it_goes_on_is_asked_for_what_follows():
+    assert read_next(Answer(200, {"digests": {}}), 400) == 401
 
 
 @given(JSON)
