@@ -1,4 +1,4 @@
-"""What is on disk for certain: whatever happens after it."""
+"""Files and directories that are wholly there, or not at all: whatever happens meanwhile."""
 
 import os
 import tempfile
@@ -40,3 +40,22 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             Path(part).unlink()
         raise
     sync(path.parent)
+
+
+@contextmanager
+def kept_if_used(folder: Path) -> Iterator[None]:
+    """Makes a directory, and those above it that are missing, for its owner alone; unless something is put there, they go again.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
+    try:
+        yield
+    finally:
+        # One that holds something cannot be removed, and those above it are not tried then.
+        with suppress(OSError):
+            for path in missing:
+                path.rmdir()

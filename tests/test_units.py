@@ -79,6 +79,13 @@ def test_a_database_that_only_waits_for_another_process_is_not_taken_for_a_hung_
     assert int(unit.one("Service", "WatchdogSec")) * 1000 / 2 > 3 * busy_timeout
 
 
+def test_the_documentation_is_where_the_package_puts_it():
+    """The package has the documents as they lie here."""
+    pages = [page for page in Unit.read(SERVICE).one("Unit", "Documentation").split() if "://" not in page]
+    (page,) = [page.removeprefix("file:/usr/share/doc/sydentish/") for page in pages]
+    assert (SCRIPTS.parent / page).is_file()
+
+
 def test_nothing_that_is_missing_keeps_the_service_from_starting():
     """A credential with a path must be there; one without is left out where it is not."""
     unit = Unit.read(SERVICE)

@@ -1,5 +1,6 @@
 """`--address`, `--medium`, and options for users: whom a command is about."""
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,7 +12,11 @@ from sydentish.domain.threepids import EMAIL, MSISDN, Threepid, given_threepid
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+NO_ADDRESS = "must be an e-mail address, or the digits of a telephone number with its country code, without zeros in front"
+"""What is wrong with what is none."""
+
 _BETWEEN_DIGITS = str.maketrans("", "", " -./()\u00a0")
+_ZERO_IN_BRACKETS = re.compile(r"\(\W*0\W*\)")
 
 
 def address_option(
@@ -42,10 +47,22 @@ def user_argument(command: F) -> F:
 
 
 def meant(text: str, medium: str | None) -> tuple[str, str]:
-    """Medium and address that somebody has written; of a telephone number without what people put between its digits."""
+    """Medium and address that somebody has written; of a telephone number without what people put between its digits.
+
+    Raises:
+        click.BadParameter: the telephone number has a zero in brackets.
+    """
     text = text.strip()
     medium = medium or (EMAIL if "@" in text else MSISDN)
-    return medium, text.translate(_BETWEEN_DIGITS) if medium == MSISDN else text
+    if medium == EMAIL:
+        return medium, text
+    # It can be one that is dialled within the country only, or, as in Italy, a part of the number.
+    if _ZERO_IN_BRACKETS.search(text):
+        raise click.BadParameter(
+            "must be the telephone number as it is dialled from abroad, without the 0 in brackets",
+            param_hint="--address",
+        )
+    return medium, text.translate(_BETWEEN_DIGITS)
 
 
 def read_address(address: str, medium: str | None = None) -> Threepid:
@@ -56,8 +73,8 @@ def read_address(address: str, medium: str | None = None) -> Threepid:
     """
     try:
         return given_threepid(*meant(address, medium))
-    except InvalidParam as error:
-        raise click.BadParameter(error.problem, param_hint=f"--{error.name}") from None
+    except InvalidParam:
+        raise click.BadParameter(NO_ADDRESS, param_hint="--address") from None
 
 
 def _user_id(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:

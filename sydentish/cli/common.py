@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from sydentish.cli.printing import print_line
+from sydentish.cli.stopping import INTERRUPTED
 from sydentish.config import Config, ConfigError, load
 from sydentish.config.values import duration
 from sydentish.domain.keys import KeyRing
@@ -121,7 +122,7 @@ def is_new(config: Config) -> bool:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Goes on if the operator wants it; ends the program if not, or if nobody can be asked.
+    """Goes on if the operator wants it; ends the program if not, if it is stopped, or if nobody can be asked.
 
     Args:
         question: what is asked, while nothing is changed yet.
@@ -129,14 +130,20 @@ def confirm(question: str, *, yes: bool) -> None:
     """
     if yes:
         return
+    at_terminal = sys.stdin.isatty()
     try:
-        click.confirm(question, abort=True, err=True)
+        if click.confirm(question, err=True):
+            return
     except click.Abort:
-        if sys.stdin.isatty():
-            raise
-        # What is asked ends without a line of its own where nobody ends the answer with one.
-        click.echo(err=True)
-        cannot_run("nothing was changed: if that is what you want, say so with --yes")
+        # Ctrl-C, or the end of what can be read. To click, it would be the same as a no.
+        if at_terminal:
+            click.echo("\nAborted!", err=True)
+            sys.exit(INTERRUPTED)
+    if at_terminal:
+        raise click.Abort
+    # What is asked ends without a line of its own where nobody ends the answer with one.
+    click.echo(err=True)
+    cannot_run("nothing was changed: if that is what you want, say so with --yes")
 
 
 def cannot_run(problem: str) -> NoReturn:

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from sydentish.actions.erasure import Erased, Erasure
-from sydentish.cli.addresses import address_option, meant, medium_option, user_option
-from sydentish.cli.common import config_option, confirm, read_config, read_keys, yes_option
+from sydentish.cli.addresses import NO_ADDRESS, address_option, meant, medium_option, user_option
+from sydentish.cli.common import cannot_run, config_option, confirm, read_config, read_keys, yes_option
 from sydentish.cli.printing import Progress, json_option, print_json, progress
 from sydentish.cli.running import run_with_database
 from sydentish.cli.scratch import PREFIX
@@ -17,7 +17,7 @@ from sydentish.cli.turns import Turns
 from sydentish.config import Config
 from sydentish.domain.keys import KeyRing
 from sydentish.domain.statements import UnusableStatement, stated_threepid
-from sydentish.domain.threepids import Threepid
+from sydentish.domain.threepids import MSISDN, Threepid, normalise
 from sydentish.owners import as_owner_of
 from sydentish.parts.deeds import make_statements
 from sydentish.parts.world import World
@@ -38,6 +38,10 @@ _TOLD = {
     "accepted_terms": "acceptances of terms",
     "budgets": "budgets",
 }
+_MISTAKEN = (
+    "--address: nothing is stored about it, and it is no telephone number with its country code, and without zeros in "
+    "front, such as 447700900222"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,8 @@ def erase(
 
     That is: associations, validation sessions, invitations with their keys and mails, rows of the outbox, budgets, and of
     a user the account, access tokens and accepted terms, too. Peers are told that the addresses are unbound. In the end it
-    tells what went, and what remains where. An address that nothing is stored about is a success.
+    tells what went, and what remains where. An address that nothing is stored about is a success, unless it is
+    a telephone number without its country code.
 
     Example: sydentish erase --address alice@example.org
     """
@@ -95,10 +100,13 @@ def erase(
             config, _work(config, keys, threepid, mxid, on_progress, dry_run=dry_run)
         )
     report = _Report(erased, peers, None if dry_run else _empty(config), _copies(config))
+    is_mistaken = threepid is not None and not _found(erased) and _has_no_country_code(threepid)
     if as_json_:
         print_json(_as_json(report, dry_run=dry_run))
-    else:
+    elif not is_mistaken:
         _print(report, dry_run=dry_run)
+    if is_mistaken:
+        cannot_run(_MISTAKEN)
 
 
 def _threepid(text: str, medium: str | None) -> Threepid:
@@ -106,9 +114,17 @@ def _threepid(text: str, medium: str | None) -> Threepid:
     try:
         return stated_threepid(*meant(text, medium))
     except UnusableStatement:
-        raise click.BadParameter(
-            "must be an e-mail address, or the digits of a telephone number", param_hint="--address"
-        ) from None
+        raise click.BadParameter(NO_ADDRESS, param_hint="--address") from None
+
+
+def _found(erased: Erased) -> bool:
+    """Whether anything is, or was, stored about whom it was asked for."""
+    return bool(any(erased.gone.values()) or erased.waiting or erased.marks)
+
+
+def _has_no_country_code(threepid: Threepid) -> bool:
+    """Whether it is a telephone number that cannot begin with one: this server has stored none such."""
+    return threepid.medium == MSISDN and normalise(MSISDN, threepid.address) is None
 
 
 def _work(
@@ -183,7 +199,7 @@ def _remains(report: _Report, *, dry_run: bool) -> list[str]:
         told.append(f"a keyed hash of {erased.marks} addresses, so that no older statement brings them back")
     if erased.homeservers:
         told.append(
-            "what homeservers were told when the addresses were bound; they are not told of this "
+            "what homeservers have heard of the addresses, if anything; they are not told of this "
             f"({', '.join(erased.homeservers)})"
         )
     if not dry_run and not report.log_emptied:

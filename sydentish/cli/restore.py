@@ -9,17 +9,25 @@ from pathlib import Path
 import click
 
 from sydentish.cli.archives import DATABASE, is_archive, unpack
-from sydentish.cli.common import cannot_run, config_option, confirm, read_config, told, yes_option
+from sydentish.cli.common import cannot_run, config_option, confirm, read_config, refuse, told, yes_option
 from sydentish.cli.peers.recalling import AGAIN, all_asked, ask_back, print_recalled
 from sydentish.cli.printing import Progress, moment, now_ms, progress
 from sydentish.cli.stopping import stoppable
 from sydentish.config import Config
+from sydentish.disk import kept_if_used
 from sydentish.domain.keys import Key
 from sydentish.keyfiles import KeyProblem, inventory, write_key
 from sydentish.owners import as_owner_of, make_private
-from sydentish.store.copies import Contents, CopyProblem, checked_contents, copy_pages, opened, workshop
+from sydentish.store.copies import (
+    Contents,
+    CopyProblem,
+    checked_contents,
+    copy_pages,
+    opened,
+    workshop,
+)
 from sydentish.store.migrate import SchemaError, Step, migrate_sqlite, shipped_steps
-from sydentish.store.peek import check_sqlite_file, names_in
+from sydentish.store.peek import all_names_in, check_sqlite_file
 from sydentish.store.restoring import InUse, adapt_file, check_unused, last_number, put_in_place
 from sydentish.store.shape import differences_of
 
@@ -43,18 +51,23 @@ def restore(config_path: Path, yes: bool, offline: bool, file: Path) -> None:  #
     path = config.database.path
     try:
         with stoppable("nothing was changed"):
-            make_private(path.parent)
             # Whoever runs this may be let read more than the owner of the database: the program itself, too.
             steps = shipped_steps()
             if path.exists() and file.samefile(path):
                 cannot_run(f"{file}: is the database itself")
             # What is wrong with the keys is better told while nothing is changed yet.
             inventory(config.general.key_dir)
-            with _opened(file, steps[-1].number) as take_out, as_owner_of(path.parent):
+            with (
+                _opened(file, steps[-1].number) as take_out,
+                as_owner_of(path.parent),
+                kept_if_used(path.parent),
+            ):
                 kept, keys = _restore(config, file, take_out, steps, yes=yes)
     except InUse:
         cannot_run(f"{path}: is in use; stop the server, and whatever else has it open, first")
-    except (SchemaError, CopyProblem, KeyProblem) as problem:
+    except KeyProblem as problem:
+        refuse(str(problem))
+    except (SchemaError, CopyProblem) as problem:
         cannot_run(str(problem))
     except OSError as error:
         cannot_run(f"nothing was changed: {told(error)}")
@@ -85,10 +98,11 @@ def _restore(
         check_unused(path)
     with workshop(path) as folder:
         copy = folder / DATABASE
-        with progress("Reading the backup") as on_progress:
-            keys = take_out(copy, on_progress)
-        found = checked_contents(copy, steps[-1].number)
-        migrate_sqlite(copy, config.database.busy_timeout, now_ms(), steps)
+        with _called(file, copy):
+            with progress("Reading the backup") as on_progress:
+                keys = take_out(copy, on_progress)
+            found = checked_contents(copy, steps[-1].number)
+            migrate_sqlite(copy, config.database.busy_timeout, now_ms(), steps)
         for flaw in differences_of(copy):
             raise CopyProblem(f"{file}: is no backup of this program: {flaw.problem}")
         _check_name(copy, file, config.general.server_name)
@@ -99,9 +113,18 @@ def _restore(
     return kept, keys
 
 
+@contextmanager
+def _called(file: Path, copy: Path) -> Iterator[None]:
+    """What is wrong with the copy is told of the file that was given: of the copy, nobody knows."""
+    try:
+        yield
+    except (SchemaError, CopyProblem) as problem:
+        raise type(problem)(str(problem).replace(str(copy), str(file))) from None
+
+
 def _check_name(copy: Path, file: Path, server_name: str) -> None:
     """A server that was renamed has stated under both names; one that has stated under another alone is another."""
-    names = names_in(copy)
+    names = all_names_in(copy)
     if names and server_name not in names:
         raise CopyProblem(
             f"{file}: is a backup of {', '.join(names)}, and [general] server_name is {server_name}: "

@@ -13,7 +13,7 @@ from pathlib import Path
 from sydentish.disk import sync
 from sydentish.store import figures
 from sydentish.store.database import number
-from sydentish.store.peek import check_sqlite_file
+from sydentish.store.peek import check_sqlite_file, sqlite_schema
 from sydentish.store.shape import acting, first_of, tables
 from sydentish.store.sqlite import SqliteTx, connect
 
@@ -121,11 +121,13 @@ def checked_contents(path: Path, newest: int) -> Contents:
         newest: the number of the newest step of the schema that this program knows.
 
     Raises:
-        CopyProblem: it is damaged.
+        CopyProblem: it is damaged, or empty.
         SchemaError: it is no database of ours, or that of a newer version.
         OSError: it cannot be read.
     """
     check_sqlite_file(path, newest)
+    if not sqlite_schema(path, newest):
+        raise CopyProblem(f"{path}: is no backup of this program: it is empty")
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as connection, interruptible(connection):
             for name, _, _ in acting(SqliteTx(connection)):

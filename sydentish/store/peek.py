@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sydentish.store.migrate import SchemaError, last_step
 from sydentish.store.sqlite import SqliteTx
-from sydentish.store.statements import own_names
+from sydentish.store.statements import own_names, unbound_names
 
 # https://www.sqlite.org/fileformat.html, section 1.3.
 MAGIC = b"SQLite format 3\x00"
@@ -56,6 +56,13 @@ def names_in(path: Path) -> list[str]:
     """
     with closing(sqlite3.connect(_address(path, "mode=ro"), uri=True)) as connection:
         return own_names(SqliteTx(connection))
+
+
+def all_names_in(path: Path) -> list[str]:
+    """As `names_in`, and those of `unbound_names`, which takes longer the more there is that peers have yet to hear of."""
+    with closing(sqlite3.connect(_address(path, "mode=ro"), uri=True)) as connection:
+        tx = SqliteTx(connection)
+        return sorted({*own_names(tx), *unbound_names(tx)})
 
 
 def _address(path: Path, how: str) -> str:

@@ -146,6 +146,19 @@ def last_id(tx: Tx, origin_server: str) -> int:
     return int(row[0]) if row else 0
 
 
+def unbound_names(tx: Tx) -> list[str]:
+    """The names in which this server has stated the unbinds that a peer has yet to hear of.
+
+    Of an unbind that all have heard of, nothing tells whether it was this server's or that of a peer that was removed.
+    """
+    key = _local_key(tx)
+    if key is None:
+        return []
+    addresses = tx.rows("SELECT medium, address FROM tombstones")
+    found = (newest_erased(tx, Threepid(*address), key) for address in addresses)
+    return sorted({order.origin_server for order in found if order is not None})
+
+
 def own_names(tx: Tx) -> list[str]:
     """The names in which this server has stated associations: one, unless it had another before.
 

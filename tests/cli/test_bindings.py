@@ -137,13 +137,36 @@ def test_who_has_yet_to_hear_is_shown_of_all_addresses_of_a_user(command_house):
     ]
 
 
-def test_a_homeserver_that_was_told_is_told_of(command_house):
+def test_that_nothing_is_left_to_tell_a_homeserver_is_all_that_is_said(command_house):
     def make(tx):
         command_house.statements.bind(tx, Threepid(EMAIL, MAIL), ANN, START_MS)
         outbox.withdraw(tx, 1)
 
+    # Whether it was told, or the row was dropped, nobody knows any more.
     command_house.write(make)
-    assert "homeserver:        was told\n" in command_house.run("bindings", "show", "--address", MAIL)[1]
+    status, out, _ = command_house.run("bindings", "show", "--address", MAIL)
+    assert (status, "homeserver:        nothing waits to be told\n" in out) == (0, True), out
+
+
+@pytest.mark.parametrize(
+    "given", ["+44 (0)7700 900001", "+44( 0 ) 7700 900001", "0044 (0\u00a0) 7700/900001"]
+)
+@pytest.mark.parametrize("command", [["bind", "--mxid", ANN], ["unbind"], ["show"]])
+def test_a_zero_in_brackets_is_refused_as_it_may_or_may_not_belong_to_the_number(
+    command_house, command, given
+):
+    asked = ["bindings", *command, "--address", given, "-c", str(command_house.conf)]
+    done = CliRunner().invoke(main, asked)
+    assert (done.exit_code, bound(command_house)) == (USAGE, {})
+    assert "as it is dialled from abroad, without the 0 in brackets" in done.output
+
+
+@pytest.mark.parametrize("given", ["0044 7700 900001", "07700 900001", "+0044 7700 900001"])
+def test_of_a_number_without_its_country_code_it_is_said_what_is_right(command_house, given):
+    asked = ["bindings", "show", "--address", given, "-c", str(command_house.conf)]
+    done = CliRunner().invoke(main, asked)
+    assert done.exit_code == USAGE
+    assert "a telephone number with its country code, without zeros in front" in done.output
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,18 @@
 """`erase`: the command as a process, on a real database."""
 
 import os
+import pty
+import select
+import signal
+import subprocess
 import tempfile
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from cli.home import ANN, Home
 from click.testing import CliRunner
+from daemons import COMMAND, SECONDS
 from store_tools import START_MS, contents, rows
 from unprivileged import NOBODY
 
@@ -21,7 +26,8 @@ from sydentish.store.sqlite import connect
 
 MAIL, PHONE = "ann.canary@example.org", "447700900001"
 PEER = "id.example.net"
-USAGE = 2
+USAGE, INTERRUPTED = 2, 130
+QUIET = 0.5
 SURE = "nothing was changed: if that is what you want, say so with --yes"
 # Read by every Python before anything else: tells who opens each database.
 WHO = """
@@ -70,7 +76,10 @@ def test_after_it_the_address_is_nowhere_on_the_disk(command_house, given):
         "What remains:",
     ]
     assert "a keyed hash of 1 addresses" in out
-    assert "they are not told of this (hs.example.org)" in out
+    assert (
+        "homeservers have heard of the addresses, if anything; they are not told of this (hs.example.org)"
+        in out
+    )
     assert MAIL not in out.lower()
 
 
@@ -80,6 +89,43 @@ def test_a_telephone_number_is_found_as_people_write_it(command_house, given):
     found = command_house.json("erase", "--address", given, "--yes")
     assert found["erased"]["associations"] == 1
     assert PHONE.encode() not in on_disk(command_house)
+
+
+@pytest.mark.parametrize("options", [["--yes"], ["--dry-run"]])
+@pytest.mark.parametrize("given", ["0044 7700 900001", "07700 900001"])
+def test_a_number_without_its_country_code_is_not_said_to_be_erased(command_house, given, options):
+    fill(command_house)
+    before = contents(command_house.path)
+    status, out, err = command_house.run("erase", "--address", given, *options)
+    assert (status, out) == (1, "")
+    assert "nothing is stored about it, and it is no telephone number with its country code" in err
+    found = command_house.json("erase", "--address", given, *options, status=1)
+    assert not any(found["erased"].values())
+    assert contents(command_house.path) == before
+
+
+def test_such_a_number_is_erased_where_another_server_has_stated_it(command_house):
+    number = Threepid(MSISDN, "07700900001")
+
+    def peer_states(tx):
+        peers.add(tx, Peer(PEER, f"https://{PEER}", {"ed25519:0": "key"}, (PEER,)), START_MS)
+        associations.put(tx, Association(number, ANN, 5, 0, 9, PEER, 7), "{}")
+
+    command_house.write(peer_states)
+    asked = ("erase", "--address", "07700 900001")
+    assert command_house.run(*asked, "--dry-run")[0] == 0
+    assert command_house.json(*asked, "--yes")["erased"]["associations_of_peers"] == 1
+    # Only that it was there is known by now, which is enough.
+    again = command_house.json(*asked, "--yes")
+    assert not any(again["erased"].values())
+    command_house.write(lambda tx: peers.remove(tx, PEER))
+    assert command_house.run(*asked, "--yes")[0] == 0
+
+
+def test_of_other_addresses_it_is_a_success_that_nothing_is_stored(command_house):
+    for given in (MAIL, PHONE):
+        status, out, err = command_house.run("erase", "--address", given, "--yes")
+        assert (status, out, err) == (0, "Erased: nothing, since nothing is stored\n", "")
 
 
 def test_a_user_goes_with_every_address(command_house):
@@ -128,6 +174,44 @@ def test_it_asks_before_it_erases(command_house, answer, status, left):
     assert f"Erase all that is stored about {ANN} and every address of theirs, for good?" in err
     assert bool(out) == (left == 0)
     assert (err.splitlines()[-1] == SURE) == (left > 0)
+    assert len(rows(command_house.path, "SELECT * FROM associations")) == left
+
+
+def at_terminal(house, *arguments, act):
+    """Status, and what a command writes to its terminal; `act` is done when it has asked, and waits."""
+    ours, theirs = pty.openpty()
+    command = [COMMAND, *arguments, "-c", str(house.conf)]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        written = b""
+        # It fails when nobody has the other side any more.
+        with suppress(OSError):
+            while True:
+                if select.select([ours], [], [], QUIET)[0]:
+                    written += os.read(ours, 65536)
+                elif b"[y/N]: " in written and b"Aborted!" not in written:
+                    # Again, if need be: a signal between the question and the wait for an answer is lost on Python.
+                    act(process, ours)
+        os.close(ours)
+        status = process.wait(SECONDS)
+    return status, written.decode()
+
+
+@pytest.mark.parametrize(
+    ("act", "status", "left"),
+    [
+        (lambda process, _: process.send_signal(signal.SIGINT), INTERRUPTED, 2),
+        (lambda _, terminal: os.write(terminal, b"\x04"), INTERRUPTED, 2),
+        (lambda _, terminal: os.write(terminal, b"n\n"), 1, 2),
+        (lambda _, terminal: os.write(terminal, b"y\n"), 0, 0),
+    ],
+    ids=["Ctrl-C", "Ctrl-D", "no", "yes"],
+)
+def test_at_a_terminal_a_stop_is_told_from_a_no(command_house, act, status, left):
+    fill(command_house)
+    found, written = at_terminal(command_house, "erase", "--mxid", ANN, act=act)
+    assert (found, written.splitlines()[-1] == "Aborted!") == (status, left > 0), written
+    assert SURE not in written
     assert len(rows(command_house.path, "SELECT * FROM associations")) == left
 
 
@@ -189,6 +273,8 @@ def test_beside_whoever_reads_the_traces_are_told_of(command_house):
         [],
         ["--address", MAIL, "--mxid", ANN],
         ["--address", "nobody"],
+        ["--address", "+44 (0)7700 900001"],
+        ["--address", "+44 (0)7700 900001", "--dry-run"],
         ["--mxid", "ann"],
         ["--address", MAIL, "--medium", "fax"],
         ["--address", MAIL, "--medium", "msisdn"],

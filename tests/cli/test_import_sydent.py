@@ -557,7 +557,8 @@ def test_stopped_in_the_middle_it_leaves_no_copy(move, name, nth):
 
     assert status == INTERRUPTED
     assert "stopped" in err
-    assert move.data.is_dir()
+    # Where nothing was taken over yet, the directory of the copy has gone with it.
+    assert move.data.is_dir() is (nth == 6)
     assert scratch(move) == []
     move.take()
     assert len(move.bound()) == 2000
@@ -629,6 +630,19 @@ def test_what_is_not_the_database_of_a_sydent_is_refused(move, spoil, told):
     assert status == 1
     assert told in err
     assert move.new.exists() is (spoil in (_ours, _damaged))
+
+
+def test_where_it_is_refused_no_empty_directory_is_left(move):
+    move.data = move.folder / "srv" / "data"
+    move.configure(crypto={"ed25519.signingkey": "ed25519 0 rubbish"})
+    assert move.run()[0] == REFUSED
+    assert not move.data.parent.exists()
+    move.data.parent.mkdir()
+    assert move.run()[0] == REFUSED
+    assert list(move.data.parent.iterdir()) == []
+    move.configure()
+    move.take()
+    assert stat.S_IMODE(move.data.stat().st_mode) == 0o700
 
 
 def test_another_servers_configuration_is_not_used(move):

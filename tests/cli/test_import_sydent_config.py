@@ -308,6 +308,24 @@ def test_what_has_no_place_here_is_named_with_the_reason(old):
     )
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "told"),
+    [
+        ("http", "obey_x_forwarded_for", "no proxy is believed; see [http] trusted_proxies"),
+        ("general", "enable_v1_access", "v1 is off; see [http] v1_endpoints"),
+        ("http", "federation.verifycerts", "certificates are checked; see [homeservers] verify_tls"),
+    ],
+)
+def test_a_switch_that_is_neither_true_nor_false_is_to_be_looked_at(old, section, key, told):
+    source = f"[{section}] {key}"
+    for value in ("maybe", ""):
+        old.says(**{section: {key: value}})
+        assert old.notes("decision")[source] == f"is neither true nor false: {told}"
+    for value in ("On", "0"):
+        old.says(**{section: {key: value}})
+        assert "neither true nor false" not in old.notes("decision").get(source, "")
+
+
 def test_without_a_url_there_is_a_guess_to_be_looked_at(old):
     old.says(http={"client_http_base": ""})
     _, config = old.translated()
@@ -429,6 +447,19 @@ def test_templates_are_named_with_what_they_become(old):
         "[sms] bodytemplate": ("acme", "sms.txt, with {{ code }} for {token}"),
     }
     assert "#default_brand = acme\n" in (old.translated(), old.new.read_text())[1]
+
+
+def test_where_the_templates_are_is_told_once(old):
+    old.says(general={"templates.path": "res", "brand.default": "acme"})
+    command = [COMMAND, "import-sydent", "--config", old.path, "--out", old.new, "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stdout.splitlines() if "brand.default" in line]
+    assert told == [
+        "  [general] templates.path, brand.default: once your templates are written anew, as docs/templates.md tells"
+    ]
+    (count,) = re.findall(r"(\d+) to be looked at:", done.stdout)
+    assert int(count) == len(re.findall(r"^  ", done.stdout, re.MULTILINE))
 
 
 def test_a_folder_of_templates_that_cannot_be_looked_into_has_none(old):

@@ -204,6 +204,7 @@ def test_an_id_that_is_not_known_is_told(command_house, guests):
         (["revoke", "a"], "hexadecimal"),
         (["revoke", "--sender", "spammer"], "--sender"),
         (["list", "--address", "spammer"], "--address"),
+        (["list", "--address", "+44 (0)7700 900001"], "--address"),
         (["list", "--limit", "0"], "--limit"),
         (["expire", "--before", "soon"], "--before"),
     ],

@@ -54,6 +54,18 @@ def test_the_names_are_those_of_associations_that_nobody_else_has_signed(tx):
     assert statements.own_names(tx) == ["a.example.org", OURS]
 
 
+def test_the_names_of_unbinds_are_those_of_tombstones(tx):
+    assert statements.unbound_names(tx) == []
+    key = statements.local_key(tx, bytes)
+    for number, server in enumerate([OURS, "a.example.org", OURS, "z.example.org"]):
+        statements.remember_erased(tx, tombstone(number, email(number), server=server), key)
+    # The last one is a peer's, or all have heard of it: nobody can tell.
+    for number in range(3):
+        statements.add_tombstone(tx, tombstone(number, email(number)))
+    assert statements.unbound_names(tx) == ["a.example.org", OURS]
+    assert statements.own_names(tx) == []
+
+
 # --- the key that addresses are erased with ------------------------------------------------------------
 
 

@@ -140,12 +140,15 @@ def _print(binding: _Binding) -> None:
 
 
 def _homeserver(binding: _Binding) -> str:
-    """Whether the homeserver has heard of the bind, in words."""
+    """Whether the homeserver has yet to hear of the bind, in words."""
     if binding.pending:
         return f"is to be told: {_rows(binding.pending)}"
     if binding.dead:
         return f"could not be told: {_rows(binding.dead)}"
-    return "was told" if binding.own else f"hears of it from {binding.association.origin_server}"
+    if not binding.own:
+        return f"hears of it from {binding.association.origin_server}"
+    # Most likely it was told; but a row that was dropped, deleted or lost by a restore leaves no trace either.
+    return "nothing waits to be told"
 
 
 def _rows(outbox_ids: list[int]) -> str:

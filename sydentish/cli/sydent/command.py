@@ -2,8 +2,8 @@
 
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import click
@@ -20,8 +20,9 @@ from sydentish.cli.sydent.preparing import Prepared, Wish, kept, prepare
 from sydentish.cli.sydent.report import Detail, Report, detail_file, show
 from sydentish.cli.turns import Turns
 from sydentish.config import network
+from sydentish.disk import kept_if_used
 from sydentish.keyfiles import KeyProblem
-from sydentish.owners import is_others, make_private
+from sydentish.owners import is_others
 from sydentish.parts.deeds import make_statements
 from sydentish.parts.store import peppers
 from sydentish.parts.world import World
@@ -137,13 +138,7 @@ def _import(wish: Wish, on_detail: Detail) -> Report:
             f"{wish.database} is in use by process {numbers}: what the Sydent is told from now on is not taken over. Stop it, "
             "and run this command once more"
         )
-    # Where our database is going to be, there is room for a copy of the Sydent's.
-    beside = None if wish.dry_run else wish.data_dir
-    if beside is not None:
-        make_private(beside)
-        # What root copies there, its owner could exchange.
-        beside = None if is_others(beside) else beside
-    with scratch(beside) as folder, closing(_open(wish, folder, is_in_use=bool(running))) as database:
+    with _folder(wish) as folder, closing(_open(wish, folder, is_in_use=bool(running))) as database:
         prepared = prepare(wish, database, folder)
         with progress("Taking over") as on_progress:
             tally = run_with_database(
@@ -163,6 +158,18 @@ def _import(wish: Wish, on_detail: Detail) -> Report:
             warnings=warnings,
             details_file=wish.details_file,
         )
+
+
+@contextmanager
+def _folder(wish: Wish) -> Iterator[Path]:
+    """A folder for copies: where our database is going to be, there is room for one of the Sydent's."""
+    # What root copies into somebody's directory, that one could exchange.
+    if wish.dry_run or is_others(wish.data_dir):
+        with scratch(None) as folder:
+            yield folder
+    else:
+        with kept_if_used(wish.data_dir), scratch(wish.data_dir) as folder:
+            yield folder
 
 
 def _whose(out: Path, data_dir: Path) -> str:

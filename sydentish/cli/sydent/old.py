@@ -55,6 +55,7 @@ DEFAULTS = {
 }
 """What counts where the file says nothing, as far as it matters here."""
 
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 # What has no default.
 _FURTHER = {
     "general": {"prometheus_port", "prometheus_addr", "sentry_dsn"},
@@ -135,7 +136,11 @@ class OldConfig:
 
     def is_true(self, section: str, key: str) -> bool:
         """Whether something is switched on."""
-        return self.get(section, key).lower() in ("true", "yes", "on", "1")
+        return self.get(section, key).lower() in _TRUE
+
+    def is_false(self, section: str, key: str) -> bool:
+        """Whether something is switched off: what is neither true nor false is not."""
+        return self.get(section, key).lower() in _FALSE
 
     def lines(self, section: str, key: str) -> list[str]:
         """The lines of a value that are not empty."""

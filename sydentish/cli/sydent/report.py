@@ -120,12 +120,14 @@ def _show_configuration(report: Report) -> None:
         )
         return
     counts = summary(report.draft.settings)
+    # What becomes several settings of ours is looked at once.
+    looked_at = dict.fromkeys((each.source, each.told) for each in report.draft.of_kind(DECISION))
     click.echo(
         f"Configuration: {report.configuration}: {counts[TRANSLATED]} settings translated, {counts[DROPPED]} dropped, "
-        f"{counts[DECISION]} to be looked at:"
+        f"{len(looked_at)} to be looked at:"
     )
-    for each in report.draft.of_kind(DECISION):
-        click.echo(f"  {each.source}: {each.told}")
+    for source, told in looked_at:
+        click.echo(f"  {source}: {told}")
 
 
 def _show_tally(tally: Tally, details_file: Path | None) -> None:

@@ -15,7 +15,11 @@ _LEVELS = {
     "ERROR": "error",
     "CRITICAL": "error",
 }
-_FALSE = ("false", "no", "off", "0")
+_SWITCHES = (
+    ("http", "obey_x_forwarded_for", "no proxy is believed; see [http] trusted_proxies"),
+    ("general", "enable_v1_access", "v1 is off; see [http] v1_endpoints"),
+    ("http", "federation.verifycerts", "certificates are checked; see [homeservers] verify_tls"),
+)
 
 
 def server_name(old: OldConfig) -> str:
@@ -53,6 +57,7 @@ def translate(draft: Draft, old: OldConfig, data_dir: Path, public_base_url: str
     _proxies(draft, old)
     _v1(draft, old)
     _homeservers(draft, old)
+    _switches(draft, old)
     limit = old.get("general", "address_lookup_limit")
     draft.translate("lookup", "max_addresses", limit, "[general] address_lookup_limit")
     _log(draft, old)
@@ -148,7 +153,7 @@ def _homeservers(draft: Draft, old: OldConfig) -> None:
     ):
         if old.get("general", key):
             draft.translate("homeservers", ours, _items(old.get("general", key)), f"[general] {key}")
-    if old.get("http", "federation.verifycerts").lower() in _FALSE:
+    if old.is_false("http", "federation.verifycerts"):
         draft.decide(
             "homeservers",
             "verify_tls",
@@ -156,6 +161,12 @@ def _homeservers(draft: Draft, old: OldConfig) -> None:
             "[http] federation.verifycerts",
             "then anybody on the way can pose as a homeserver: better set ca_file",
         )
+
+
+def _switches(draft: Draft, old: OldConfig) -> None:
+    for section, key, told in _SWITCHES:
+        if not old.is_true(section, key) and not old.is_false(section, key):
+            draft.remark(f"[{section}] {key}", f"is neither true nor false: {told}")
 
 
 def _items(value: str) -> str:
