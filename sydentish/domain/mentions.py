@@ -9,6 +9,8 @@ from sydentish.domain.threepids import MSISDN, Threepid
 # What may stand in an address beside what was found: then it is another one, which only ends or begins so.
 _BEFORE = r"(?<![\w.!#$%&'*+/=?^`{|}~-])"
 _BEHIND = r"(?![\w-]|\.\w|:\d)"
+# The fewest that a telephone number has with its country code, such as one of Niue.
+_FEWEST_DIGITS = 7
 
 
 class Mentions:
@@ -24,9 +26,12 @@ class Mentions:
         numbers: list[str] = []
         for each in threepids:
             (numbers if each.medium == MSISDN else emails).append(each.address)
+        # Peers may have stated anything; fewer digits stand in many a text that is about something else.
+        short = [each for each in numbers if len(each) < _FEWEST_DIGITS]
         self._folded = [
             *_pattern(_BEFORE, emails, _BEHIND),
-            *_pattern(r"(?<!\d)", numbers, r"(?!\d)"),
+            *_pattern(r"(?<!\d)", [each for each in numbers if each not in short], r"(?!\d)"),
+            *_pattern(r"\A\+?", short, r"\Z"),
         ]
         # User IDs of different cases are different users.
         self._exact = [*_pattern(_BEFORE, [] if mxid is None else [mxid], _BEHIND)]

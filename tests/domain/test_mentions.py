@@ -61,6 +61,13 @@ def test_what_only_looks_alike_is_not(text):
     assert not ALL.found_in(text)
 
 
+def test_a_few_digits_are_a_number_only_where_nothing_else_stands():
+    short = Mentions([Threepid(MSISDN, "0"), Threepid(MSISDN, "123456")], None)
+    assert short.found_in('{"address": "0"}')
+    assert short.found_in('{"address": "+123456"}')
+    assert not short.found_in('{"subject": "Room 0 is open since 123456 ms", "ts": "10"}', "room 0")
+
+
 def test_who_looks_for_nobody_finds_nobody():
     assert not Mentions([], None).found_in("ann@example.org", ANN, "")
 
