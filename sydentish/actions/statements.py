@@ -130,10 +130,13 @@ class Statements:
         The address of an unbind may have been erased here since; the peer has just told it.
         """
         peer = peer_rows.state(tx, outdated.origin_server)
-        if peer is None or newest.origin_server != self._keys.server_name or isinstance(outdated, Tombstone):
-            # Who states an unbind has nothing to correct, and could be guessing which addresses were erased here.
+        if peer is None or newest.origin_server != self._keys.server_name:
             return
-        if statement_rows.own_statement(tx, self._keys.server_name, newest.origin_id) is None:
+        ours = statement_rows.own_statement(tx, self._keys.server_name, newest.origin_id)
+        if isinstance(outdated, Tombstone) and not isinstance(ours, Association):
+            # One unbind has nothing to correct in another, and could be a guess which addresses were erased here.
+            return
+        if ours is None:
             tombstone = Tombstone(outdated.threepid, newest.ts, newest.origin_server, newest.origin_id)
             statement_rows.add_tombstone(tx, tombstone)
         if peer.acknowledged_id >= newest.origin_id:

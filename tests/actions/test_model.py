@@ -294,7 +294,8 @@ class Bindings(RuleBasedStateMachine):
         taken = self.db.write(self.statements.take, statement, "{}", self.now).result
         assert taken == (newest is None or order_of(statement) > newest)
         if not taken:
-            if order_of(statement) < newest:
+            # One unbind has nothing to correct in another.
+            if order_of(statement) < newest and (user is not None or address in self.bound):
                 self.remind(peer, address, newest)
             return
         if user is not None:

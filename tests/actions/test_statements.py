@@ -757,6 +757,30 @@ async def test_what_a_peer_has_refused_is_kept_for_it(house):
     assert tables_with(house) == set()
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_peer_that_states_what_is_outdated_is_sent_what_it_had_acknowledged(house):
+    # As it does when it was set back to a copy of its database. Of one unbind, another one tells nothing.
+    await house.db.write(peer_rows.add, Peer(PEER, "https://x", {}, ()), START_MS)
+    other = Threepid(EMAIL, "other@example.org")
+    await bind(house, CAROL)
+    await bind(house, CAROL, other)
+    await unbind(house, CAROL, other)
+    await answer(house)
+
+    async def waiting():
+        return await house.db.read(push_rows.parked, PEER)
+
+    for outdated in (stated(None, other, ts=1), stated(None, ts=START_MS + 9_000_000)):
+        await hear(house, outdated)
+        assert await waiting() == []
+    await bind(house, CAROL)
+    await answer(house)
+    await hear(house, stated(None, ts=2))
+    assert [number for number, _ in await waiting()] == [4]
+    await hear(house, stated(DAVE, other, ts=3))
+    assert [number for number, _ in await waiting()] == [3, 4]
+
+
 @pytest.mark.parametrize("by_peer", [True, False])
 @pytest.mark.parametrize("mxid", [CAROL, DAVE])
 @pytest_twisted.ensureDeferred
