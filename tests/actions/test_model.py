@@ -308,10 +308,13 @@ class Bindings(RuleBasedStateMachine):
     def remind(self, peer, address, newest):
         """A peer that should know better is sent what it should know."""
         number = newest.origin_id
-        if newest.origin_server == SERVER_NAME and self.acknowledged.get(peer, -1) >= number:
+        if newest.origin_server != SERVER_NAME or peer not in self.acknowledged:
+            return
+        if address not in self.bound:
+            self.unacknowledged[number] = (address, newest.ts)
+        # Else it is yet to be sent in its turn.
+        if self.acknowledged[peer] >= number:
             self.reminders[peer][number] = self.now
-            if address not in self.bound:
-                self.unacknowledged[number] = (address, newest.ts)
 
     @rule(peer=st.sampled_from(PEERS), removed=st.booleans())
     def change_peers(self, peer, removed):
