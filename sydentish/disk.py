@@ -42,20 +42,32 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     sync(path.parent)
 
 
-@contextmanager
-def kept_if_used(folder: Path) -> Iterator[None]:
-    """Makes a directory, and those above it that are missing, for its owner alone; unless something is put there, they go again.
+def make_missing(folder: Path) -> list[Path]:
+    """Makes a directory, and those above it that are missing, for its owner alone; which were made, the lowest first.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: one cannot be made.
     """
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    for path in reversed(missing):
-        path.mkdir(mode=0o700, exist_ok=True)
+    made: list[Path] = []
+    for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+        with suppress(FileExistsError):  # somebody else was faster
+            missing.mkdir(mode=0o700)
+            made.insert(0, missing)
+    return made
+
+
+@contextmanager
+def kept_if_used(folder: Path) -> Iterator[None]:
+    """As `make_missing`; unless something is put there, they go again.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    made = make_missing(folder)
     try:
         yield
     finally:
         # One that holds something cannot be removed, and those above it are not tried then.
         with suppress(OSError):
-            for path in missing:
+            for path in made:
                 path.rmdir()

@@ -4,8 +4,10 @@ import os
 import pwd
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+from sydentish.disk import make_missing
 
 # As many as Linux follows (path_resolution(7)).
 _MOST_LINKS = 40
@@ -41,15 +43,9 @@ def as_owner_of(folder: Path) -> Iterator[None]:
 
 
 def make_private(folder: Path) -> None:
-    """Makes a directory, and those above it that are missing, for nobody but the owner of the one that is there.
-
-    Raises:
-        OSError: it cannot be made.
-    """
+    """As `make_missing`, for nobody but the owner of the directory that is there."""
     with as_owner_of(folder):
-        for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
-            with suppress(FileExistsError):  # somebody else was faster
-                missing.mkdir(mode=0o700)
+        make_missing(folder)
 
 
 def is_others(folder: Path) -> bool:

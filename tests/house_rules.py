@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "waiting": set(),
     "outgoing": {"waiting"},
     "logs": {"metrics"},
-    "owners": set(),
+    "owners": {"disk"},
     "keyfiles": {"disk", "domain", "owners"},
     "config": {"domain"},
     "lifecycle": {"web"},

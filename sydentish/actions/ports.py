@@ -125,7 +125,8 @@ class StatementTaker(Protocol):
         Args:
             tx: the transaction.
             statement: what a peer has stated; its signature was checked.
-            signed: the signed JSON object, as the peer has sent it; None for an unbind, which has none.
+            signed: the signed JSON object, as the peer has sent it; None where there is none, as of an unbind
+                that it was asked for.
             now_ms: the time, in ms.
         """
 

@@ -27,9 +27,10 @@ from sydentish.store.copies import (
     workshop,
 )
 from sydentish.store.migrate import SchemaError, Step, migrate_sqlite, shipped_steps
-from sydentish.store.peek import all_names_in, check_sqlite_file
+from sydentish.store.peek import check_sqlite_file, looking
 from sydentish.store.restoring import InUse, adapt_file, check_unused, last_number, put_in_place
 from sydentish.store.shape import differences_of
+from sydentish.store.statements import own_names, unbound_names
 
 _TakeOut = Callable[[Path, Progress], Sequence[Key]]
 
@@ -124,10 +125,11 @@ def _called(file: Path, copy: Path) -> Iterator[None]:
 
 def _check_name(copy: Path, file: Path, server_name: str) -> None:
     """A server that was renamed has stated under both names; one that has stated under another alone is another."""
-    names = all_names_in(copy)
+    with looking(copy) as tx:
+        names = {*own_names(tx), *unbound_names(tx)}
     if names and server_name not in names:
         raise CopyProblem(
-            f"{file}: is a backup of {', '.join(names)}, and [general] server_name is {server_name}: "
+            f"{file}: is a backup of {', '.join(sorted(names))}, and [general] server_name is {server_name}: "
             "what it has stated would be nobody's"
         )
 

@@ -32,8 +32,9 @@ from sydentish.owners import is_others, make_private
 from sydentish.parts.gateways import GatewayProblem
 from sydentish.replication.credentials import TlsProblem
 from sydentish.senders.render import TemplateProblem
+from sydentish.store import integrity
 from sydentish.store.migrate import SchemaError, migrate_sqlite, shipped_steps
-from sydentish.store.peek import names_in
+from sydentish.store.peek import looking
 from sydentish.supervision.manager import Manager, begun_with, take_manager
 from sydentish.supervision.sockets import SocketProblem
 
@@ -144,12 +145,7 @@ def _made(config: Config, keys: KeyRing, outside: Outside) -> App:
         refuse(str(problem))
     for step in applied:
         _log.info("the database was brought to schema {step}", step=step.name)
-    for name in names_in(config.database.path):
-        if name != config.general.server_name:
-            _log.warn(
-                "associations in the database were stated as {name}, and [general] server_name is {server_name}: is it "
-                "the database of another server, or was that option changed?",
-                name=name,
-                server_name=config.general.server_name,
-            )
+    with looking(config.database.path) as tx:
+        for flaw in integrity.names(tx, config.general.server_name):
+            _log.warn("the database: {problem}: {remedy}", problem=flaw.problem, remedy=flaw.remedy)
     return app

@@ -28,9 +28,10 @@ class Mentions:
             (numbers if each.medium == MSISDN else emails).append(each.address)
         # Peers may have stated anything; fewer digits stand in many a text that is about something else.
         short = [each for each in numbers if len(each) < _FEWEST_DIGITS]
+        long = [each for each in numbers if len(each) >= _FEWEST_DIGITS]
         self._folded = [
             *_pattern(_BEFORE, emails, _BEHIND),
-            *_pattern(r"(?<!\d)", [each for each in numbers if each not in short], r"(?!\d)"),
+            *_pattern(r"(?<!\d)", long, r"(?!\d)"),
             *_pattern(r"\A\+?", short, r"\Z"),
         ]
         # User IDs of different cases are different users.

@@ -1,12 +1,13 @@
 """A look at a database file that changes nothing."""
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from sydentish.store.database import Tx
 from sydentish.store.migrate import SchemaError, last_step
 from sydentish.store.sqlite import SqliteTx
-from sydentish.store.statements import own_names, unbound_names
 
 # https://www.sqlite.org/fileformat.html, section 1.3.
 MAGIC = b"SQLite format 3\x00"
@@ -48,21 +49,15 @@ def sqlite_schema(path: Path, newest: int) -> int:
     return _known_version(path, newest, "mode=ro")
 
 
-def names_in(path: Path) -> list[str]:
-    """See `own_names`; of a file of the current schema, also while a server writes to it.
+@contextmanager
+def looking(path: Path) -> Iterator[Tx]:
+    """Reads a file of the current schema, also while a server writes to it.
 
     Raises:
         sqlite3.Error: it cannot be read.
     """
     with closing(sqlite3.connect(_address(path, "mode=ro"), uri=True)) as connection:
-        return own_names(SqliteTx(connection))
-
-
-def all_names_in(path: Path) -> list[str]:
-    """As `names_in`, and those of `unbound_names`, which takes longer the more there is that peers have yet to hear of."""
-    with closing(sqlite3.connect(_address(path, "mode=ro"), uri=True)) as connection:
-        tx = SqliteTx(connection)
-        return sorted({*own_names(tx), *unbound_names(tx)})
+        yield SqliteTx(connection)
 
 
 def _address(path: Path, how: str) -> str:

@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import stat
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,22 @@ async def test_a_database_that_came_without_its_key_gets_no_other_one(daemon):
         in process.output
     )
     assert list(key_dir.glob("*.key")) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_database_that_was_used_under_another_name_is_told_of_in_the_log(daemon):
+    await daemon.start()
+    assert await daemon.end() == 0
+    told = "associations in it were stated as old.example.org, and [general] server_name is id.example.org"
+    assert told not in daemon.output
+    values = "('email', 'u@example.org', '@u:example.org', 1, 1, 2, 'old.example.org', 1, NULL)"
+    with closing(
+        sqlite3.connect(daemon.folder / "data" / "sydentish.db", isolation_level=None)
+    ) as connection:
+        connection.execute(f"INSERT INTO associations VALUES {values}")
+    await daemon.start()
+    assert await daemon.end() == 0
+    assert told in daemon.output
 
 
 @pytest_twisted.ensureDeferred
